@@ -1,0 +1,69 @@
+# Every target does its own set-up: python3 (3.11 or newer), make and git are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Not the installed script: pip cannot write one that works below a path with a quote in it.
+RUN := $(BIN)/python -m orchestrator.cli
+T ?=
+ARGS ?=
+
+.PHONY: help demo start stop add status watch test fast check bench bench-quick clean schemas
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+# One stamp a set of packages; written anew when pyproject.toml changes.
+$(VENV)/base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
+	@echo "setting up $(VENV) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q orchestrator
+	@touch $@
+
+$(VENV)/test: $(VENV)/base
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,check]'
+	@touch $@
+
+demo: $(VENV)/base  ## a small real pipeline on this very repository, in demo/
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+start: $(VENV)/base  ## start the dispatcher here
+	@$(RUN) start $(ARGS)
+
+stop: $(VENV)/base  ## stop it (waits for its runs)
+	@$(RUN) stop $(ARGS)
+
+# The text as it was typed: make would expand a dollar sign in it.
+add: export TEXT = $(value T)
+add: $(VENV)/base  ## make add T="Fix the login" [ARGS="--priority high"]
+	@$(if $(strip $(T)),,$(error say what to do: make add T="Fix the login"))$(RUN) add $(ARGS) -- "$$TEXT"
+
+status: $(VENV)/base  ## what runs, what waits, what needs you
+	@$(RUN) status
+
+watch: $(VENV)/base  ## the same, again every two seconds
+	@$(RUN) status --watch
+
+test: $(VENV)/test  ## all tests, and the coverage of the core
+	@$(BIN)/python -m pytest -n 2 --cov=orchestrator --cov-report=term $(ARGS)
+
+fast: $(VENV)/test  ## the inner ring: under ten seconds
+	@$(BIN)/python -m pytest -m fast $(ARGS)
+
+check: $(VENV)/test  ## lint, types, import floors, docs in step with the code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q orchestrator docs examples bench
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -m house
+
+bench: $(VENV)/test  ## measure, as ratios, side by side
+	@$(BIN)/python bench/bench.py $(ARGS)
+
+schemas: $(VENV)/base  ## write the JSON Schemas anew from the models
+	@$(BIN)/python -m orchestrator.schemas
+
+clean:  ## remove what these targets made; never tasks/ or context/
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
