@@ -1,0 +1,21 @@
+"""orchestrate: many coding-agent CLIs on a queue that is nothing but files.
+
+The tour, in the order a task meets the rooms:
+
+    spool       a task is a file, its state the folder it lies in, a rename the only change
+    intake      from a dropped file to a waiting entry, or to rejected/ with a reason
+    waiting     what waits, and which of it is next; router: on which agent; retry: or when again
+    dispatcher  the one loop, the one thread that moves tasks
+    launcher    starts a run in a session of its own; supervisor watches over it
+    result      reads what the run left, and judges it; agents/: what each program prints
+    context     merges the result into the pages that every later agent reads
+    finish      commits: the task's file moves to completed/, failed/ or review/
+    recovery    what a crash left, put right; starting is recovering
+
+`TaskQueue` is the door for Python programs.
+"""
+
+from orchestrator.spool import TaskQueue
+
+__version__ = "0.1.0"
+__all__ = ["TaskQueue", "__version__"]

@@ -1,0 +1,233 @@
+"""The one place where parts are chosen and joined; and the dispatcher as a process of its own."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from filelock import FileLock, Timeout
+
+from orchestrator import __version__, config, files, locks, process
+from orchestrator.context import Context
+from orchestrator.dispatcher import Dispatcher, Mode
+from orchestrator.errors import AlreadyRunning, OrchestrateError
+from orchestrator.events import Event, Journal, Listener
+from orchestrator.launcher import LocalLaunch
+from orchestrator.registry import AgentRegistry
+from orchestrator.spool import TaskQueue
+from orchestrator.watcher import Bell, Notes
+
+LOG_BYTES = 10_000_000  # then the log is rolled over; three old ones are kept
+STARTED_AT = int(time.time())
+
+
+class Log:
+    """Events as lines of the log file, and of the terminal with `start -f`.
+
+    They are written once a turn: after what they tell is durable, and at the cost of one write.
+    """
+
+    LEVELS = {"error": "ERROR", "rejected": "WARNING", "warning": "WARNING", "paused": "WARNING",
+              "review": "WARNING", "failed": "WARNING", "late": "WARNING"}  # fmt: skip
+
+    def __init__(self, path: str, level: str, front: bool) -> None:
+        self._least = logging.getLevelName(level.upper())
+        self._front = front
+        self._lines: list[tuple[float, str, str]] = []
+        self._file = logging.handlers.RotatingFileHandler(
+            path, maxBytes=LOG_BYTES, backupCount=3, encoding="utf-8", errors="replace"
+        )
+
+    def hear(self, event: Event) -> None:
+        """One line."""
+        level = self.LEVELS.get(event.kind, "INFO")
+        if logging.getLevelName(level) >= self._least:
+            self._lines.append((event.at, level, " ".join(filter(None, (event.task_id, event.kind, event.text)))))
+
+    def flush(self) -> None:
+        """The end of a turn."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        text = "\n".join(
+            f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))},{int(at % 1 * 1000):03d} {level:<7} {words}"
+            for at, level, words in lines
+        )
+        self._file.handle(logging.LogRecord("orchestrate", logging.INFO, "", 0, text, None, None))
+        if self._front:
+            for at, _, words in lines:
+                sys.stdout.write(f"{time.strftime('%H:%M:%S', time.localtime(at))} {words}\n")
+            sys.stdout.flush()
+
+
+def build(root: str, sizes: Mapping[str, int], bell: Bell, listeners: list[Listener], subreaper: bool) -> Dispatcher:
+    """A dispatcher of this root, everything joined. Raises InvalidConfig."""
+    settings = config.load(root)
+    queue = TaskQueue(root)
+
+    return Dispatcher(
+        queue,
+        settings,
+        lambda: config.load(root),
+        AgentRegistry(queue.own, settings, sizes),
+        Context(root),
+        LocalLaunch(),
+        listeners,
+        bell,
+        dict(os.environ),
+        subreaper,
+        sizes=sizes,
+    )
+
+
+def hold(root: str, wait: float = 3.0) -> FileLock:
+    """The right to move this root's tasks. Raises AlreadyRunning: one dispatcher a root."""
+    os.makedirs(f"{root}/.orchestrator", exist_ok=True)
+    lock = FileLock(f"{root}/.orchestrator/dispatcher.lock")
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise AlreadyRunning(
+            f"{root}: a dispatcher runs already (pid {running_pid(root) or '?'}); 'orchestrate stop' ends it"
+        ) from None
+    return lock
+
+
+def running_pid(root: str) -> int:
+    """The pid of the dispatcher that holds this root; 0 if none does."""
+    if not locks.is_locked(f"{root}/.orchestrator/dispatcher.lock"):
+        return 0
+    try:
+        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8") as file:
+            return int(json.load(file)["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def announce(dispatcher: Dispatcher) -> None:
+    """Say who holds this root, and with which agents, for whoever looks."""
+    own = dispatcher.queue.own
+    state = {
+        "pid": os.getpid(),
+        "started_at": STARTED_AT,
+        "version": __version__,
+        "path": os.environ.get("PATH", ""),
+        "agents": {name: len(slots) for name, slots in dispatcher.registry.slots.items()},
+    }
+    files.replace(f"{own}/dispatcher.json", json.dumps(state).encode(), sync=False)
+
+
+def nudge(root: str) -> None:
+    """Ask the dispatcher, if one runs, to look at everything now."""
+    if pid := running_pid(root):
+        try:
+            os.kill(pid, signal.SIGUSR1)
+        except ProcessLookupError:
+            pass
+
+
+def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str], None]) -> None:
+    """Be the dispatcher until a stop is asked and done. Raises AlreadyRunning, InvalidConfig."""
+    lock = hold(root)
+    log: Log | None = None
+    try:
+        queue = TaskQueue(root)
+        queue.make_folders()
+        log = Log(f"{queue.own}/dispatcher.log", config.load(root).log_level, front)
+        bell = Bell()
+        notes = Notes(bell)
+        dispatcher = build(root, sizes, bell, [log, Journal(f"{queue.own}/events")], process.become_subreaper())
+        announce(dispatcher)
+        dispatcher.announce = announce
+        dispatcher.recover()
+        dispatcher.tell("dispatching", "", f"pid {os.getpid()}, agents {dispatcher.agents_line()}")
+        for name in dispatcher.registry.agents:
+            if missing := dispatcher.registry.missing(name):
+                dispatcher.tell("warning", "", f"{name} {missing} ({os.environ.get('PATH', '')})")
+        ready("")
+        gc.set_threshold(20_000, 50, 50)  # what waits lives long; looking through it each second is for nothing
+        dispatcher.run(notes)
+    finally:
+        if log is not None:
+            log.flush()
+        lock.release()
+
+
+def start(root: str, agents: str) -> int:
+    """Start a dispatcher as a daemon; its pid, once it is up. Raises OrchestrateError with its reason."""
+    config.parse_sizes(agents)
+    read, write = os.pipe()
+    os.makedirs(f"{root}/.orchestrator", exist_ok=True)
+    with open(f"{root}/.orchestrator/dispatcher.log", "ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.app", root, agents, str(write)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=root,
+            pass_fds=(write,),
+            start_new_session=True,
+        )
+    os.close(write)
+    with open(read, encoding="utf-8") as pipe:
+        said = pipe.read().strip()  # ends when the dispatcher is up, or is gone
+    if said == "up":
+        return child.pid
+    raise OrchestrateError(said or f"the dispatcher did not come up; see {root}/.orchestrator/dispatcher.log")
+
+
+def end_without_dispatcher(root: str, only: str = "") -> list[str]:
+    """End runs that no dispatcher watches over (all, or that of one task) and record them; their tasks."""
+    lock = hold(root)
+    bell = Bell()
+    try:
+        notes = Notes(bell)
+        log = Log(f"{root}/.orchestrator/dispatcher.log", "info", False)
+        dispatcher = build(root, {}, bell, [log, Journal(f"{root}/.orchestrator/events")], process.become_subreaper())
+        announce(dispatcher)
+        dispatcher.recover()
+        mine = [live for live in dispatcher.supervisor if only in ("", live.id)]
+        dispatcher.mode = Mode.DRAIN
+        if not only:
+            dispatcher.end_runs()
+        while any(live in mine for live in dispatcher.supervisor):
+            if any(number in (signal.SIGINT, signal.SIGTERM) for number in notes.read()):
+                dispatcher.end_runs()
+            bell.wait(dispatcher.turn())
+        dispatcher.close()
+        return [live.id for live in mine]
+    finally:
+        lock.release()
+        bell.close()
+
+
+def main(argv: list[str]) -> int:
+    """`python -m orchestrator.app ROOT AGENTS READY_FD`: what `start` runs."""
+    root, agents, fd = argv[1], argv[2], int(argv[3])
+    os.set_inheritable(fd, False)
+
+    def ready(problem: str) -> None:
+        os.write(fd, (problem or "up").encode())
+        os.close(fd)
+
+    try:
+        serve(root, config.parse_sizes(agents), False, ready)
+    except OrchestrateError as error:
+        try:
+            ready(str(error))
+        except OSError:
+            sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,49 @@
+"""Ended tasks out of the way: tasks/archive/<month>/<state>/, their runs with them.
+
+The task's file moves last, so that a crash leaves a task that the next call goes on with, and an
+id never looks unused in between.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from orchestrator import files
+from orchestrator.history import result_of
+from orchestrator.spool import TaskQueue
+from orchestrator.states import State
+
+
+def archive(queue: TaskQueue, older_than: float, dry_run: bool = False) -> list[str]:
+    """Move completed and failed tasks that ended more than `older_than` seconds ago; their ids.
+
+    Tasks in review wait for a person and stay.
+    """
+    moved, folders = [], set()
+    for state in (State.COMPLETED, State.FAILED):
+        for task_id in queue.ids(state):
+            result = result_of(queue, task_id, state)
+            path = queue.path(state, task_id)
+            ended = result.completed_at if result and result.completed_at else os.stat(path).st_mtime
+            if time.time() - ended < older_than:
+                continue
+            moved.append(task_id)
+            if dry_run:
+                continue
+            month = f"{queue.archive}/{time.strftime('%Y-%m', time.gmtime(ended))}"
+            target = f"{month}/{state}"
+            os.makedirs(target, exist_ok=True)
+            os.makedirs(f"{month}/runs", exist_ok=True)
+            for source, place in (
+                (f"{queue.runs}/{task_id}", f"{month}/runs/{task_id}"),
+                (queue.result_path(state, task_id), f"{target}/{task_id}_result.yaml"),
+                (path, f"{target}/{task_id}.yaml"),
+            ):
+                try:
+                    files.move(source, place)
+                except FileNotFoundError:
+                    continue
+                folders |= {os.path.dirname(source), os.path.dirname(place)}
+    files.sync_folders(sorted(folders))
+    return moved

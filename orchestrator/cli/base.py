@@ -1,0 +1,86 @@
+"""What all commands share: the application, the root, the kinds of options."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.errors import OrchestrateError
+from orchestrator.names import printable
+from orchestrator.spool import TaskQueue, find_root
+from orchestrator.states import State
+
+app = typer.Typer(
+    name="orchestrate",
+    help="Run many coding-agent CLIs on a queue that is nothing but files.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+root_option = [""]
+
+
+def root() -> str:
+    """The queue that this call is about."""
+    return find_root(root_option[0])
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; its exit code."""
+    from orchestrator import __version__
+
+    if argv == ["--version"]:
+        print(__version__)
+        return 0
+    if any(name.endswith("_COMPLETE") for name in os.environ):
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=argv, prog_name="orchestrate", standalone_mode=True)
+    except SystemExit as end:
+        code = end.code
+    return code if isinstance(code, int) else 0
+
+
+@app.callback()
+def _orchestrate(
+    root: Annotated[
+        str, typer.Option("--root", "-C", help="The folder of the queue; else the nearest from here upwards.")
+    ] = "",
+) -> None:
+    root_option[0] = root
+
+
+def task_ids(incomplete: str) -> list[str]:
+    """Ids that start like this, for the shell's completion."""
+    try:
+        queue = TaskQueue(root())
+    except OrchestrateError:
+        return []
+    return [one for state in State for one in queue.ids(state) if one.startswith(incomplete)]
+
+
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", autocompletion=task_ids)]
+
+
+def put(values: Any) -> None:
+    """Print JSON."""
+    print(json.dumps(values, ensure_ascii=False))
+
+
+def seconds(text: str) -> float:
+    """An age such as 30d, in seconds. Raises OrchestrateError."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.replace(".", "", 1).isdecimal():
+        raise OrchestrateError(f"{printable(text)!r} is no age; write 30d, 12h or 90m")
+    return float(number) * units[unit]

@@ -1,0 +1,189 @@
+"""`doctor`: what works on this machine and in this queue, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+
+from orchestrator import config, files, locks, process
+from orchestrator.agents import adapter_for
+from orchestrator.cli.setup import IGNORED
+from orchestrator.errors import InvalidConfig, InvalidTask
+from orchestrator.names import printable
+from orchestrator.reading import StillWritten, read_bytes
+from orchestrator.registry import AgentRegistry
+from orchestrator.spool import TaskQueue, is_task_name
+from orchestrator.states import ENDED, State
+
+# A program that may not write or run anything ends "well" without having done anything.
+PERMISSIONS = {
+    "claude": ("--dangerously-skip-permissions", "--permission-mode", "--allowedTools", "--allowed-tools"),
+    "codex": ("--sandbox", "-s", "--dangerously-bypass-approvals-and-sandbox", "--full-auto"),
+    "gemini": ("--approval-mode", "--yolo", "-y"),
+    "cursor": ("--force", "-f", "--yolo"),
+}
+LEAST_DISK = 1_000_000_000  # bytes
+
+Finding = dict[str, str]
+
+
+def examine(root: str) -> list[Finding]:
+    """Every finding: level ok, note or problem; what; text."""
+    found: list[Finding] = []
+
+    def say(level: str, what: str, text: str) -> None:
+        found.append({"level": level, "what": what, "text": text})
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    say("ok", "python", f"{version} ({sys.executable})")
+    queue = TaskQueue(root)
+    say("ok", "root", root)
+    missing = [str(state) for state in State if not os.path.isdir(f"{queue.tasks}/{state}")]
+    if missing:
+        say("problem", "folders", f"tasks/{{{','.join(missing)}}} missing; 'orchestrate init' makes them")
+    _file_system(queue, say)
+    try:
+        settings = config.load(root)
+        say(
+            "ok",
+            "config.yaml",
+            "reads well" if os.path.exists(f"{root}/config.yaml") else "there is none; all defaults",
+        )
+        _agents(queue, settings, say)
+    except InvalidConfig as error:
+        say("problem", "config.yaml", str(error))
+    from orchestrator.app import running_pid
+
+    pid = running_pid(root)
+    waiting = queue.count(State.PENDING)
+    if pid:
+        say("ok", "dispatcher", f"runs (pid {pid})")
+    else:
+        say(
+            "note", "dispatcher", f"does not run{f', and {waiting} tasks wait' if waiting else ''}; 'orchestrate start'"
+        )
+    _strays(queue, say)
+    _git(root, say)
+    return found
+
+
+def _agents(queue: TaskQueue, settings: config.Config, say: object) -> None:
+    assert callable(say)
+    registry = AgentRegistry(queue.own, settings, {})
+    for name, agent in registry.agents.items():
+        adapter = adapter_for(name, agent)
+        slots = f"{agent.max_instances} slot{'s' if agent.max_instances > 1 else ''}"
+        if problem := registry.missing(name):
+            say("problem", f"agent {name}", f"{problem}; install it, correct the command, or set 'enabled: false'")
+            continue
+        words = registry.program(name)
+        wanted = PERMISSIONS.get(adapter.kind, ())
+        if wanted and not any(word.split("=")[0] in wanted for word in words):
+            say(
+                "note",
+                f"agent {name}",
+                f"{words[0]}, {slots}; its command has no permission flag ({wanted[0]}): it may be unable to write",
+            )
+        else:
+            say("ok", f"agent {name}", f"{words[0] if words else 'built in'}, {slots}, adapter {adapter.kind}")
+    if not settings.agents:
+        say("note", "agents", "config.yaml names none: these were found on PATH")
+    for name, command in config.BUILT_IN.items():
+        where = shutil.which(command.split()[0])
+        if where and name not in registry.agents and name not in settings.agents:
+            say("note", f"agent {name}", f"found at {where}, but not in config.yaml; add '{name}:' under agents")
+    if not registry.agents:
+        say("problem", "agents", "none is enabled; nothing can run")
+
+
+def _file_system(queue: TaskQueue, say: object) -> None:
+    assert callable(say)
+    os.makedirs(f"{queue.tasks}/.drafts", exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=f"{queue.tasks}/.drafts") as folder:
+        one, two = f"{folder}/one", f"{folder}/two"
+        for path in (one, two):
+            with open(path, "w", encoding="ascii") as file:
+                file.write(path)
+        try:
+            files.move(one, two)
+            say("problem", "file system", "a rename replaced its target: tasks could be lost here; use a local disk")
+        except FileExistsError:
+            atomic = "atomic" if files.has_atomic_move() else "by link and unlink (no atomic one here)"
+            say("ok", "file system", f"moves refuse to overwrite ({atomic})")
+        try:
+            read_bytes(two, settled=True)
+        except StillWritten:
+            say(
+                "note",
+                "file system",
+                f"no read leases: a dropped file is taken after {locks.QUIET_SECONDS:g} s of quiet",
+            )
+        except (OSError, InvalidTask):
+            pass
+    free = shutil.disk_usage(queue.tasks).free
+    say(
+        "problem" if free < LEAST_DISK else "ok",
+        "disk",
+        f"{free / 1e9:.1f} GB free{'; make room' if free < LEAST_DISK else ''}",
+    )
+    if not process.HAS_PROC:
+        say("note", "processes", "no /proc here: of a run only the process group can be ended")
+
+
+def _strays(queue: TaskQueue, say: object) -> None:
+    assert callable(say)
+    for state in ENDED:
+        names = set(queue.names(state))
+        for name in sorted(names):
+            task_id = name.removesuffix("_result.yaml")
+            if task_id != name and f"{task_id}.yaml" not in names:
+                say("note", "stray file", f"tasks/{state}/{printable(name)}: a result without its task")
+    places: dict[str, list[str]] = {}
+    for state in (State.PENDING, State.ASSIGNED, *ENDED):
+        for task_id in queue.ids(state):
+            places.setdefault(task_id, []).append(str(state))
+    for task_id, where in places.items():
+        if len(where) > 1:
+            say("problem", "two places", f"{task_id} is in {' and '.join(where)}; remove the one that is wrong")
+    passed = [
+        n for n in queue.names(State.PENDING) if not is_task_name(n) and not n.startswith(".") and not n.endswith("~")
+    ]
+    if passed:
+        say("note", "pending", f"passed over, since not called *.yaml: {printable(', '.join(passed[:5]))}")
+    if rejected := queue.count(State.REJECTED):
+        say("note", "rejected", f"{rejected} files in tasks/rejected/, each with its reason beside it")
+    if review := queue.count(State.REVIEW):
+        say("note", "review", f"{review} tasks wait for you: orchestrate tasks --status review")
+    old = [
+        n for n in os.listdir(f"{queue.tasks}/.drafts") if _age(f"{queue.tasks}/.drafts/{n}") > files.DRAFT_AGE_LIMIT
+    ]
+    if old:
+        say("note", "drafts", f"{len(old)} half-made files of writers that died; the next start sweeps them")
+
+
+def _age(path: str) -> float:
+    try:
+        return time.time() - os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _git(root: str, say: object) -> None:
+    assert callable(say)
+    if not os.path.exists(f"{root}/.git"):
+        return
+    try:
+        with open(f"{root}/.gitignore", encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        lines = []
+    missing = [
+        line for line in IGNORED if line not in lines and line.strip("/") not in [text.strip("/") for text in lines]
+    ]
+    if missing:
+        say("note", "git", f".gitignore lacks {' '.join(missing)}; 'orchestrate init' adds them")
+    else:
+        say("ok", "git", ".gitignore keeps out what only means something on this machine")

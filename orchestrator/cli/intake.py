@@ -1,0 +1,203 @@
+"""Tasks from files, from stdin and from an editor; and checking files without adding them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+
+from orchestrator import config
+from orchestrator.cli.submit import fields_of, submit
+from orchestrator.errors import InvalidConfig, InvalidTask, OrchestrateError
+from orchestrator.names import printable
+from orchestrator.prompt import page_name
+from orchestrator.reading import parse_mapping, read_bytes
+from orchestrator.registry import wants
+from orchestrator.spool import TaskQueue, is_task_name
+from orchestrator.states import State
+from orchestrator.task import ALIASES, FIELDS, parse
+from orchestrator.writing import Value
+
+TEMPLATE = """\
+# yaml-language-server: $schema=../schema/task.schema.json
+#
+# A task. Only `description` is needed; delete what you do not use. Save and close to add it;
+# an empty file, or one with nothing changed, adds nothing.
+
+description: |
+  {text}
+
+# id: fix_login                  # else task_001, task_002, …
+# priority: normal               # high, normal, low
+# preferred_agent: claude        # an agent of config.yaml
+# dependencies: [task_001]       # these must be completed first
+# context_files: [docs/api.md]   # to be read first, relative to the root
+# context_required: true         # name the shared pages in the prompt
+# timeout_minutes: 60
+# task_type: code
+# requirements: [python]         # capabilities that the agent must have
+# subtasks: ["first part", "second part"]
+# max_retries: 3
+# run: |                         # a script for the shell agent, instead of an agent CLI
+#   make test
+"""
+
+
+def add_files(
+    root: str, paths: Sequence[str], stdin: bool, edit: bool, text: Sequence[str], given: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Add each file as it is (options override its fields); their ids. All are checked before one is added."""
+    if stdin:
+        sources = [("task", sys.stdin.buffer.read(5_000_000), "<stdin>")]
+    elif edit:
+        sources = [("task", _edited(" ".join(text)), "<editor>")]
+    else:
+        sources = []
+        for path in paths:
+            try:
+                sources.append((os.path.basename(path).rpartition(".")[0], read_bytes(path), path))
+            except InvalidTask as reason:
+                raise InvalidTask(f"{printable(path)}: {reason}") from None
+            except FileNotFoundError:
+                raise InvalidTask(f"{printable(path)}: there is no such file") from None
+    prepared = [
+        _prepared(root, stem, content, name, given, named=not (stdin or edit)) for stem, content, name in sources
+    ]
+    return [submit(root, fields) for fields in prepared]
+
+
+def _prepared(
+    root: str, stem: str, content: bytes, name: str, given: Mapping[str, Sequence[str]], named: bool
+) -> dict[str, Value]:
+    try:
+        values = parse_mapping(content) if named else _mapping_or_text(content)
+        for alias, field in ALIASES.items():
+            if alias in values:
+                values[field] = values.pop(alias)
+        description = str(values.get("description", ""))
+        overrides = {k: v for k, v in fields_of([description or "x"], given, root).items() if k != "description"}
+        values.update(overrides)
+        task = parse(_dumped(values), stem)
+    except InvalidTask as reason:
+        raise InvalidTask(f"{printable(name)}: {reason}") from None
+    if problem := missing_files(root, task.context_files, task.context_required, task.dependencies):
+        raise InvalidTask(f"{printable(name)}: {problem}")
+    if named and "id" not in values:
+        values["id"] = task.id
+    return values
+
+
+def _mapping_or_text(content: bytes) -> dict[str, Value]:
+    """A task file; or, if no line of it starts like one, a plain text that is the description."""
+    text = content.decode("utf-8", "replace").strip()
+    keys = tuple(f"{key}:" for key in (*FIELDS, *ALIASES))
+    if (
+        text
+        and "\0" not in text
+        and not text.startswith(("{", "---", "#"))
+        and not any(line.startswith(keys) for line in text.splitlines())
+    ):
+        return {"description": text}
+    return parse_mapping(content)
+
+
+def _dumped(values: Mapping[str, Value]) -> bytes:
+    from orchestrator.writing import to_yaml
+
+    return to_yaml(values)
+
+
+def _edited(text: str) -> bytes:
+    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    blank = TEMPLATE.format(text=text or "")
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="orchestrate-", suffix=".yaml", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(blank)
+    try:
+        code = subprocess.call([*editor, file.name])
+    except OSError as error:
+        raise OrchestrateError(f"$EDITOR {editor[0]!r} cannot be started: {error.strerror}") from None
+    with open(file.name, "rb") as edited:
+        content = edited.read()
+    if code or not content.strip() or (content.decode("utf-8", "replace") == blank and not text):
+        os.unlink(file.name)
+        raise OrchestrateError("nothing was added: the editor was left without a task")
+    try:
+        parse(content, "task")
+    except InvalidTask as reason:
+        raise InvalidTask(f"{reason}. Your text is kept: {file.name}") from None
+    os.unlink(file.name)
+    return content
+
+
+def missing_files(root: str, paths: Sequence[str], required: bool | Sequence[str], dependencies: Sequence[str]) -> str:
+    """Which context file is missing now and is not going to be written by a dependency; "" if none is."""
+    pages = [] if isinstance(required, bool) else [f"context/{page_name(one)}" for one in required]
+    for path in (*paths, *pages):
+        if not dependencies and not os.path.exists(f"{root}/{path}"):
+            return f"context file {printable(path)!r} does not exist; create it or correct the name"
+    return ""
+
+
+def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]], int]:
+    """(file, reason) of each that would be rejected, and how many were looked at."""
+    queue = TaskQueue(root)
+    if not paths:
+        folder = f"{queue.tasks}/{State.PENDING}"
+        paths = sorted(os.path.relpath(entry.path) for entry in queue.pending_files()) if os.path.isdir(folder) else []
+        paths = [*paths, *([os.path.relpath(f"{root}/config.yaml")] if os.path.exists(f"{root}/config.yaml") else [])]
+    problems: list[tuple[str, str]] = []
+    seen: dict[str, str] = {}
+    edges: dict[str, tuple[str, ...]] = {}
+    names = _agent_names(root)
+    for path in paths:
+        try:
+            if os.path.basename(path) == "config.yaml":
+                _check_config(path)
+                continue
+            task = parse(read_bytes(path), os.path.basename(path).rpartition(".")[0])
+            if not is_task_name(os.path.basename(path)):
+                raise InvalidTask("is not called *.yaml or *.yml; in pending/ it would be passed over")
+            if task.id in seen:
+                raise InvalidTask(f"has the id of {printable(seen[task.id])} ({task.id})")
+            seen[task.id], edges[task.id] = path, task.dependencies
+            if task.preferred_agent and names and (problem := wants(names, task.preferred_agent)):
+                raise InvalidTask(f"preferred_agent: {problem}")
+            if problem := missing_files(root, task.context_files, task.context_required, task.dependencies):
+                raise InvalidTask(problem)
+            if path_of_cycle := _cycle(task.id, edges):
+                raise InvalidTask(f"closes a cycle of dependencies: {' → '.join(path_of_cycle)}")
+        except (InvalidTask, InvalidConfig) as reason:
+            problems.append((path, str(reason).removeprefix(f"{path}: ")))
+        except OSError as error:
+            problems.append((path, error.strerror or str(error)))
+    return problems, len(paths)
+
+
+def _check_config(path: str) -> None:
+    config.load(os.path.dirname(os.path.abspath(path)))
+
+
+def _agent_names(root: str) -> list[str]:
+    try:
+        return [*config.load(root).agent_table()]
+    except InvalidConfig:
+        return []
+
+
+def _cycle(start: str, edges: Mapping[str, tuple[str, ...]]) -> list[str]:
+    stack: list[list[str]] = [[start]]
+    seen: set[str] = set()
+    while stack:
+        path = stack.pop()
+        for one in edges.get(path[-1], ()):
+            if one == start:
+                return [*path, one]
+            if one not in seen:
+                seen.add(one)
+                stack.append([*path, one])
+    return []

@@ -1,0 +1,69 @@
+"""The short lane: the plain forms of `add` and `status`, without Typer."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def run(argv: list[str]) -> int | None:
+    """The exit code, or None if this is not for the lane."""
+    root = ""
+    if len(argv) > 2 and argv[0] in ("--root", "-C"):
+        root, argv = argv[1], argv[2:]
+    if not argv or any(name.endswith("_COMPLETE") for name in os.environ):
+        return None
+    if argv[0] == "status" and all(word == "--json" for word in argv[1:]):
+        from orchestrator.cli import status
+
+        return status.show(root, "--json" in argv)
+    if argv[0] == "add":
+        return _add(root, argv[1:])
+    return None
+
+
+def _add(root: str, words: list[str]) -> int | None:
+    from orchestrator.cli.submit import OPTIONS, fields_of, submit
+
+    given: dict[str, list[str]] = {}
+    text: list[str] = []
+    as_json = False
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if word == "--json":
+            as_json = True
+        elif name in OPTIONS and name.startswith("--" if equals else "-"):
+            found = value if equals else next(rest, None)
+            if found is None or (not equals and found.startswith("--")):
+                return None
+            given.setdefault(OPTIONS[name][0], []).append(found)
+        elif word.startswith("-"):
+            return None
+        else:
+            text.append(word)
+    if not text and "run" not in given:
+        return None
+    from orchestrator.spool import find_root
+
+    root = find_root(root)
+    said(root, submit(root, fields_of(text, given, root)), as_json)
+    return 0
+
+
+def said(root: str, task_id: str, as_json: bool) -> None:
+    """What `add` prints: the id alone in a pipe, and what happens next where a person looks."""
+    if as_json:
+        import json
+
+        print(json.dumps({"id": task_id, "file": f"tasks/pending/{task_id}.yaml", "root": root}))
+    elif sys.stdout.isatty():
+        from orchestrator.locks import is_locked
+
+        running = is_locked(f"{root}/.orchestrator/dispatcher.lock")
+        print(
+            f"{task_id}  tasks/pending/{task_id}.yaml"
+            + ("" if running else "  (no dispatcher runs: 'orchestrate start')")
+        )
+    else:
+        print(task_id)

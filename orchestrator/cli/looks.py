@@ -1,0 +1,202 @@
+"""The commands that only look. They work with no dispatcher running, and change nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.base import Json, TaskId, app, put, root, seconds, task_ids
+from orchestrator.errors import OrchestrateError
+from orchestrator.names import nearest, printable
+
+
+@app.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every two seconds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What runs, what waits, what needs you.
+
+    Example: orchestrate status
+    """
+    from orchestrator.cli import status as page
+
+    while watch:
+        if sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")
+        page.show(root(), as_json)
+        sys.stdout.flush()
+        time.sleep(2)
+    page.show(root(), as_json)
+
+
+STATES = ("pending", "running", "completed", "failed", "review", "rejected")
+WORDS = {"assigned": ("running",), "waiting": ("pending",), "active": ("pending", "running"),
+         "ended": ("completed", "failed", "review"), "all": STATES, **{one: (one,) for one in STATES}}  # fmt: skip
+
+
+@app.command()
+def tasks(
+    status: Annotated[
+        list[str] | None,
+        typer.Option("--status", "-s", help="pending, assigned, active, completed, failed, review, rejected, all."),
+    ] = None,
+    task_type: Annotated[str, typer.Option("--type", help="Only of this task_type.")] = "",
+    agent: Annotated[str, typer.Option("--agent", help="Only of this agent.")] = "",
+    priority: Annotated[str, typer.Option("--priority", help="Only high, normal or low.")] = "",
+    since: Annotated[str, typer.Option("--since", help="Changed after: 2h, 3d, or 2025-01-15.")] = "",
+    until: Annotated[str, typer.Option("--until", help="Changed before.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", help="At most so many rows.", min=1)] = 1_000_000,
+    as_json: Json = False,
+) -> None:
+    """List tasks, each with why it is where it is.
+
+    Example: orchestrate tasks --status active
+    """
+    from orchestrator.cli.paint import Paint, columns, span
+    from orchestrator.cli.views import Views
+
+    wanted: set[str] = set()
+    for word in status or ["all"]:
+        for part in word.split(","):
+            if part not in WORDS:
+                raise OrchestrateError(
+                    f"--status {printable(part)!r}: write one of {', '.join(WORDS)}{nearest(part, WORDS)}"
+                )
+            wanted |= set(WORDS[part])
+    first, last = _moment(since, 0.0), _moment(until, 4e9)
+    words = {"0": "high", "1": "normal", "2": "low"}
+    if priority and words.get(priority, priority.lower()) not in words.values():
+        raise OrchestrateError(f"--priority {printable(priority)!r}: write high, normal or low")
+    from orchestrator.runs import epoch
+
+    rows = [
+        row
+        for row in Views(root()).rows(wanted)
+        if (not task_type or row["type"] == task_type)
+        and (not agent or agent in (row["agent"], row.get("agent_id")))
+        and (not priority or row["priority"] == words.get(priority, priority.lower()))
+        and first <= (epoch(row["since"]) or last) <= last
+    ][:limit]
+    if as_json:
+        put(rows)
+        return
+    lines = [
+        (row["task_id"], row["state"], row["priority"], row["agent"], span(row["seconds"]), row["title"], row["reason"])
+        for row in rows
+    ]
+    columns(lines, Paint(), ("TASK", "STATE", "PRIORITY", "AGENT", "SINCE", "TITLE", "WHY"))
+
+
+def _moment(text: str, otherwise: float) -> float:
+    if not text:
+        return otherwise
+    from orchestrator.runs import epoch
+
+    try:
+        return time.time() - seconds(text)
+    except OrchestrateError:
+        found = epoch(text)
+        if not found:
+            raise OrchestrateError(f"{printable(text)!r} is no time; write 2h, 3d or 2025-01-15") from None
+        return found
+
+
+@app.command()
+def agents(
+    resume: Annotated[
+        str, typer.Option("--resume", help="End this agent's pause: you have logged in, topped up, …")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """List the agents and whether they can work.
+
+    Example: orchestrate agents --resume claude
+    """
+    if resume:
+        from orchestrator.cli.stopping import end_pause
+
+        end_pause(root(), resume)
+    from orchestrator.cli.paint import Paint, columns
+    from orchestrator.cli.views import Views
+
+    views = Views(root()).agents()
+    state = {view.name: view.paused or ("ready" if view.free else "busy") for view in views}
+    if as_json:
+        put([
+            {
+                "name": view.name, "adapter": view.adapter.kind, "command": view.settings.command,
+                "slots": len(view.slots), "busy": len(view.busy), "capabilities": list(view.settings.capabilities),
+                "state": state[view.name],
+            }
+            for view in views
+        ])  # fmt: skip
+        return
+    lines = [
+        (
+            v.name,
+            v.adapter.kind,
+            f"{len(v.busy)} of {len(v.slots)}",
+            state[v.name],
+            ",".join(v.settings.capabilities),
+            v.settings.command,
+        )
+        for v in views
+    ]
+    columns(lines, Paint(), ("AGENT", "ADAPTER", "BUSY", "STATE", "CAN", "COMMAND"))
+
+
+@app.command()
+def show(task_id: TaskId, as_json: Json = False) -> None:
+    """Show one task: state, reason, runs, output.
+
+    Example: orchestrate show task_001
+    """
+    from orchestrator.cli.pages import print_task
+    from orchestrator.cli.views import Views
+
+    found = Views(root()).show(task_id)
+    put(found) if as_json else print_task(root(), found)
+
+
+@app.command()
+def logs(
+    task_id: Annotated[
+        str,
+        typer.Argument(metavar="[ID]", help="The task; the dispatcher's own log if left out.", autocompletion=task_ids),
+    ] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    number: Annotated[int, typer.Option("--run", help="Which attempt; the last if left out (0).", min=0)] = 0,
+    errors: Annotated[bool, typer.Option("--stderr", help="Its standard error instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print what a run printed.
+
+    Example: orchestrate logs task_001 -f
+    """
+    from orchestrator.cli.pages import print_log
+
+    print_log(root(), task_id, number, errors, follow, as_json)
+
+
+@app.command()
+def wait(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID…]", help="All that waits and runs, if left out.", autocompletion=task_ids),
+    ] = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds; then exit code 124.", min=0)] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Wait until tasks have ended.
+
+    Exit code 0: all completed; 1: one did not end well; 124: the time is over.
+
+    Example: orchestrate wait task_001 task_002
+    """
+    from orchestrator.cli.waits import wait_for
+
+    raise typer.Exit(wait_for(root(), ids or [], as_json, timeout))

@@ -1,0 +1,101 @@
+"""The commands about a machine and a queue as such: init, doctor, service, completion, version."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.base import Json, app, put, root, root_option
+from orchestrator.errors import OrchestrateError
+from orchestrator.names import printable
+
+
+@app.command()
+def init(
+    folder: Annotated[str, typer.Argument(help="Where; this folder if left out.")] = ".",
+    as_json: Json = False,
+) -> None:
+    """Make a queue here; what is there stays.
+
+    Folders, config.yaml, context pages, schemas, .gitignore.
+
+    Example: orchestrate init
+    """
+    from orchestrator.cli.setup import make
+
+    made = make(os.path.abspath(root_option[0] or folder))
+    if as_json:
+        put({"root": os.path.abspath(root_option[0] or folder), "made": made})
+        return
+    for name in made:
+        print(f"made  {name}")
+    print(
+        'Next: orchestrate doctor; orchestrate start; orchestrate add "…"' if made else "Everything is there already."
+    )
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what works here, what does not, what to do.
+
+    Example: orchestrate doctor
+    """
+    from orchestrator.cli.doctor import examine
+    from orchestrator.cli.paint import Paint
+
+    findings = examine(root())
+    bad = [one for one in findings if one["level"] == "problem"]
+    if as_json:
+        put({"findings": findings, "problems": len(bad)})
+    else:
+        paint = Paint()
+        marks = {"ok": paint.good("ok     "), "note": paint.warm("note   "), "problem": paint.bad("problem")}
+        for one in findings:
+            print(f"{marks[one['level']]}  {one['what']}: {one['text']}")
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def service(
+    kind: Annotated[str, typer.Option("--kind", help="systemd or launchd; the one of this system if left out.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Print a systemd or launchd unit.
+
+    It keeps the dispatcher running after you log in.
+
+    Example: orchestrate service > ~/.config/systemd/user/orchestrate.service
+    """
+    from orchestrator.cli.setup import service_unit
+
+    chosen = kind or ("launchd" if sys.platform == "darwin" else "systemd")
+    text = service_unit(root(), chosen)
+    put({"kind": chosen, "unit": text}) if as_json else print(text, end="")
+
+
+@app.command()
+def version(as_json: Json = False) -> None:
+    """Print the version.
+
+    Example: orchestrate version
+    """
+    from orchestrator import __version__
+
+    put({"version": __version__}) if as_json else print(__version__)
+
+
+@app.command()
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")], as_json: Json = False) -> None:
+    """Print the shell completion.
+
+    Example: eval "$(orchestrate completion bash)"
+    """
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    if shell not in ("bash", "zsh", "fish"):
+        raise OrchestrateError(f"completion: write bash, zsh or fish, not {printable(shell)!r}")
+    text = get_completion_script(prog_name="orchestrate", complete_var="_ORCHESTRATE_COMPLETE", shell=shell)
+    put({"shell": shell, "script": text}) if as_json else print(text)

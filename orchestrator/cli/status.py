@@ -1,0 +1,165 @@
+"""`orchestrate status`: from names, counts and a few small files of our own; parses no task."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from orchestrator.locks import is_locked
+from orchestrator.names import printable
+from orchestrator.spool import TaskQueue, find_root
+from orchestrator.states import State
+
+NEEDS_YOU = 5  # tasks in review that are named
+
+
+def flat(path: str) -> dict[str, str]:
+    """The one-line values of a file that we wrote ourselves (`writing.to_yaml`), without a YAML parser."""
+    found: dict[str, str] = {}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                key, mark, value = line.rstrip("\n").partition(": ")
+                if mark and not key.startswith((" ", "-")):
+                    found[key] = _unquoted(value)
+    except OSError:
+        pass
+    return found
+
+
+def _unquoted(text: str) -> str:
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        if "\\" in text:
+            import json
+
+            try:
+                return str(json.loads(text.replace("\\x", "\\u00")))
+            except ValueError:
+                return text[1:-1]
+        return text[1:-1]
+    return text
+
+
+def view(root: str) -> dict[str, object]:
+    """Everything that `status` shows, as plain values."""
+    queue = TaskQueue(root)
+    now = time.time()
+    running = []
+    for task_id, names in sorted(queue.assignments().items()):
+        said = flat(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")
+        run = int(said.get("run", "0") or 0)
+        title = printable(flat(queue.path(State.ASSIGNED, task_id)).get("description", ""), 60)
+        running.append(
+            {
+                "task_id": task_id,
+                "agent_id": said.get("agent_id", ""),
+                "agent_type": said.get("agent_type", ""),
+                "run": run,
+                "since": said.get("assigned_at", ""),
+                "seconds": _age(f"{queue.run_folder(task_id, run)}/task.yaml", now),
+                "title": "" if title in ("|", "|-") else title,
+            }
+        )
+    counts = {str(state): queue.count(state) for state in State}
+    review = [
+        {"task_id": one, "reason": flat(queue.result_path(State.REVIEW, one)).get("reason", "")}
+        for one in (queue.ids(State.REVIEW) if counts["review"] else [])
+    ]
+    return {
+        "root": root,
+        "dispatcher": dispatcher(root),
+        "counts": counts,
+        "running": running,
+        "agents": _agents(root, [str(row["agent_type"]) for row in running], now),
+        "review": review,
+    }
+
+
+def _age(path: str, now: float) -> int:
+    try:
+        return max(0, int(now - os.stat(path).st_mtime))
+    except OSError:
+        return 0
+
+
+def dispatcher(root: str) -> dict[str, object] | None:
+    if not is_locked(f"{root}/.orchestrator/dispatcher.lock"):
+        return None
+    import json
+
+    try:
+        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8") as file:
+            kept = json.load(file)
+        return {
+            k: kept[name]
+            for k, name in (("pid", "pid"), ("since", "started_at"), ("agents", "agents"), ("path", "path"))
+        }
+    except (OSError, ValueError, KeyError):
+        return {"pid": 0, "since": 0, "agents": {}, "path": ""}
+
+
+def _local(moment: str) -> str:
+    import calendar
+
+    seconds = calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))
+    return time.strftime("%b %d %H:%M:%S", time.localtime(seconds))
+
+
+def _agents(root: str, busy: list[str], now: float) -> list[dict[str, object]]:
+    slots = (dispatcher(root) or {}).get("agents") or dict.fromkeys(busy, 0)
+    assert isinstance(slots, dict)
+    rows: list[dict[str, object]] = []
+    for name, count in slots.items():
+        pause = flat(f"{root}/.orchestrator/agents/{name}.yaml")
+        until = pause.get("paused_until", "")
+        current = until > time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+        rows.append(
+            {
+                "name": name,
+                "slots": count,
+                "busy": busy.count(name),
+                "paused_until": until if current else None,
+                "reason": pause.get("reason", "") if current else "",
+            }
+        )
+    return rows
+
+
+def show(root: str, as_json: bool) -> int:
+    """Print it."""
+    found = view(find_root(root))
+    if as_json:
+        import json
+
+        print(json.dumps(found))
+        return 0
+    from orchestrator.cli.paint import Paint, span
+
+    paint = Paint()
+    runs, counts = found["dispatcher"], found["counts"]
+    assert isinstance(counts, dict)
+    if isinstance(runs, dict):
+        since = time.strftime("%b %d %H:%M", time.localtime(float(runs["since"])))
+        print(f"dispatcher  {paint.good('running')} (pid {runs['pid']}, since {since})")
+    else:
+        print(f"dispatcher  {paint.bad('not running')} ('orchestrate start')")
+    order = ("pending", "assigned", "completed", "failed", "review", "rejected")
+    print("tasks       " + "  ".join(f"{counts[one]} {'running' if one == 'assigned' else one}" for one in order))
+    for row in found["agents"]:  # type: ignore[attr-defined]
+        paused = (
+            f"  {paint.bad('paused until ' + _local(row['paused_until']))} ({row['reason']})"
+            if row["paused_until"]
+            else ""
+        )
+        of = f" of {row['slots']}" if row["slots"] else ""
+        print(f"agent       {row['name']}: {row['busy']}{of} busy{paused}")
+    for row in found["running"]:  # type: ignore[attr-defined]
+        where = f"{row['agent_type']} on {row['agent_id']}, run {row['run']}"
+        print(f"running     {row['task_id']}  {span(row['seconds'])}  {where}  {row['title']}")
+    review = found["review"]
+    assert isinstance(review, list)
+    for row in review[:NEEDS_YOU]:
+        print(f"needs you   {row['task_id']}  {row['reason']}")
+    if len(review) > NEEDS_YOU:
+        print(f"needs you   … and {len(review) - NEEDS_YOU} more: orchestrate tasks --status review")
+    return 0

@@ -1,0 +1,125 @@
+"""Stopping the dispatcher and cancelling tasks, and saying meanwhile what is waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from orchestrator import app, config, runs
+from orchestrator.cli.paint import span
+from orchestrator.cli.status import view
+from orchestrator.errors import NotFound, OrchestrateError, Refused
+from orchestrator.locks import is_locked
+from orchestrator.names import nearest, printable
+from orchestrator.registry import AgentRegistry
+from orchestrator.spool import TaskQueue
+from orchestrator.states import Outcome, State
+
+SIGNALS = {"leave": signal.SIGTERM, "wait": signal.SIGINT, "now": signal.SIGQUIT}
+
+
+def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
+    """Ask the dispatcher to stop, and wait until it has."""
+    lock = f"{root}/.orchestrator/dispatcher.lock"
+    pid = app.running_pid(root)
+    if not pid:
+        _without_dispatcher(root, how, as_json)
+        return
+    os.kill(pid, SIGNALS[how])
+    said, begun = "", time.monotonic()
+    while is_locked(lock):
+        found = view(root)["running"]
+        assert isinstance(found, list)
+        names = ", ".join(f"{row['task_id']} ({row['agent_type']}, {span(row['seconds'])})" for row in found[:5])
+        line = f"waiting for {len(found)} run{'s' if len(found) != 1 else ''}: {names}{' …' if len(found) > 5 else ''}"
+        key = ",".join(str(row["task_id"]) for row in found)
+        if how != "leave" and found and not as_json and key != said and time.monotonic() - begun > 0.3:
+            print(line, flush=True)
+            said = key
+        time.sleep(0.05)
+    left = _alive(root)
+    if as_json:
+        import json
+
+        print(json.dumps({"stopped": pid, "runs_left": left}))
+    else:
+        print(f"dispatcher stopped{f'; {len(left)} runs go on: ' + ', '.join(left) if left else ''}")
+
+
+def _alive(root: str) -> list[str]:
+    queue = TaskQueue(root)
+    return [
+        task_id
+        for task_id, names in sorted(queue.assignments().items())
+        if runs.is_alive(queue.run_folder(task_id, runs.assigned_run(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")[2]))
+    ]
+
+
+def _without_dispatcher(root: str, how: str, as_json: bool) -> None:
+    left = _alive(root)
+    if left and how == "now":
+        ended = app.end_without_dispatcher(root)
+        text = f"no dispatcher ran; ended {len(ended)} runs: {', '.join(ended)}"
+    elif left:
+        text = f"no dispatcher runs, but {len(left)} runs go on: {', '.join(left)}; 'orchestrate start' takes them up, 'orchestrate stop --now' ends them"
+    else:
+        text = "no dispatcher runs, and nothing else; nothing to stop"
+    if as_json:
+        import json
+
+        print(json.dumps({"stopped": 0, "runs_left": [] if how == "now" else left}))
+    else:
+        print(text)
+
+
+def cancel_task(root: str, task_id: str) -> str:
+    """Cancel a waiting or a running task; what was done, in words. Raises NotFound, Refused."""
+    queue = TaskQueue(root)
+    deadline = time.monotonic() + 5
+    while True:
+        from orchestrator.cli.views import Views
+
+        state, _ = Views(root).find(task_id)
+        if state in (State.COMPLETED, State.FAILED):
+            raise Refused(f"{task_id}: is {state} already; there is nothing to cancel")
+        try:
+            if state is State.ASSIGNED:
+                return _cancel_running(queue, task_id)
+            result = runs.Result(
+                task_id, "", "", (queue.run_numbers(task_id) or [0])[-1], Outcome.CANCELLED, time.time(),
+                state=State.FAILED, reason=f"cancelled by a person while it was {state}; 'orchestrate retry {task_id}' brings it back",
+            )  # fmt: skip
+            queue.cancel_waiting(task_id, result.to_yaml())
+            app.nudge(root)
+            return "cancelled"
+        except FileNotFoundError:  # claimed or ended in this very moment: look again
+            if time.monotonic() > deadline:
+                raise OrchestrateError(f"{task_id}: moves too fast; try again") from None
+            time.sleep(0.05)
+
+
+def _cancel_running(queue: TaskQueue, task_id: str) -> str:
+    names = queue.assignments().get(task_id, [])
+    number = runs.assigned_run(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")[2] if names else 0
+    folder = queue.run_folder(task_id, number)
+    if not number or not os.path.isdir(folder):
+        raise FileNotFoundError(folder)
+    with open(f"{folder}/cancelled", "w", encoding="ascii"):
+        pass
+    if app.running_pid(queue.root):
+        app.nudge(queue.root)
+        return "is being ended (interrupt, then kill after the grace)"
+    print(f"{task_id}  no dispatcher runs; ending it here", file=sys.stderr)
+    app.end_without_dispatcher(queue.root, task_id)
+    return "cancelled"
+
+
+def end_pause(root: str, name: str) -> None:
+    """The agent may work again. Raises NotFound for an unknown one."""
+    registry = AgentRegistry(TaskQueue(root).own, config.load(root), {})
+    if name not in registry.agents:
+        raise NotFound(f"{printable(name)}: no such agent{nearest(name, registry.agents)}")
+    registry.resume(name)
+    app.nudge(root)

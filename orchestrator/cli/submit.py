@@ -1,0 +1,157 @@
+"""Check and submit a task given as options. Loads neither YAML nor pydantic.
+
+These checks say early what the dispatcher would say late; what it accepts is decided by `task.parse`
+alone, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from orchestrator.errors import InvalidTask
+from orchestrator.names import PRIORITIES, id_problem, nearest, path_problem, printable
+from orchestrator.spool import TaskQueue
+from orchestrator.writing import Value
+
+# option → (field, how often): "one" value, "many" (repeated, or separated by commas), "texts" (repeated)
+OPTIONS = {
+    "--id": ("id", "one"),
+    "--priority": ("priority", "one"),
+    "-p": ("priority", "one"),
+    "--depends-on": ("dependencies", "many"),
+    "-d": ("dependencies", "many"),
+    "--context-file": ("context_files", "many"),
+    "--context-required": ("context_required", "one"),
+    "--agent": ("preferred_agent", "one"),
+    "-a": ("preferred_agent", "one"),
+    "--timeout-minutes": ("timeout_minutes", "one"),
+    "--subtask": ("subtasks", "texts"),
+    "--type": ("task_type", "one"),
+    "--requires": ("requirements", "many"),
+    "--run": ("run", "one"),
+    "--max-retries": ("max_retries", "one"),
+    "--created-at": ("created_at", "one"),
+}
+
+
+class Settings:
+    """The few lines of config.yaml that submitting needs, from the compiled copy or from the file."""
+
+    def __init__(self, root: str) -> None:
+        import json
+
+        self.max_size, self.unique, self.agents = 1000, False, ["shell"]
+        path, copy = f"{root}/config.yaml", f"{root}/.orchestrator/config.json"
+        try:
+            status = os.stat(path)
+        except OSError:
+            self.agents = []  # found out by the dispatcher
+            return
+        stamp = [status.st_mtime_ns, status.st_size, status.st_ino]
+        try:
+            with open(copy, encoding="utf-8") as file:
+                kept = json.load(file)
+            if kept["stamp"] == stamp:
+                self.max_size, self.unique, self.agents = kept["max_size"], kept["unique"], kept["agents"]
+                return
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        from orchestrator import config, files
+
+        loaded = config.load(root)
+        self.max_size, self.unique = loaded.queue.max_size, loaded.queue.ids == "unique"
+        self.agents = sorted({*loaded.agents, *config.BUILT_IN, "shell", "command"} if loaded.agents else [])
+        kept = {"stamp": stamp, "max_size": self.max_size, "unique": self.unique, "agents": self.agents}
+        os.makedirs(f"{root}/.orchestrator", exist_ok=True)
+        files.replace(copy, json.dumps(kept).encode(), sync=False)
+
+
+def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], root: str) -> dict[str, Value]:
+    """The task's fields from words and options, in the order a person reads them. Raises InvalidTask."""
+    fields: dict[str, Value] = {}
+    text = " ".join(description).strip()
+    run = given.get("run", [""])[-1]
+    if not text and not run:
+        raise InvalidTask('say what to do: orchestrate add "Fix the login"')
+    one = {name: values[-1] for name, values in given.items() if values}
+    if "id" in one:
+        fields["id"] = one["id"]
+    fields["description"] = text or "Run: " + run.strip().splitlines()[0]
+    if "priority" in one:
+        word = one["priority"].strip().lower()
+        if word not in PRIORITIES and word not in ("0", "1", "2"):
+            raise InvalidTask(f"priority: write high, normal or low (or 0, 1, 2), not {printable(word)!r}")
+        fields["priority"] = int(word) if word.isdecimal() else word
+    if "created_at" in one:
+        fields["created_at"] = _moment(one["created_at"])
+    for name in ("dependencies", "context_files", "requirements"):
+        if values := _split(given.get(name, ())):
+            fields[name] = values
+    for task_id in _split(given.get("dependencies", ())):
+        if problem := id_problem(task_id):
+            raise InvalidTask(f"dependencies: id {problem}")
+        if task_id == one.get("id"):
+            raise InvalidTask(f"depends on itself ({task_id} → {task_id})")
+    for path in _split(given.get("context_files", ())):
+        if problem := path_problem(path):
+            raise InvalidTask(f"context_files: {problem}")
+        if "dependencies" not in fields and not os.path.exists(f"{root}/{path}"):
+            raise InvalidTask(f"context file {printable(path)!r} does not exist; create it or correct the name")
+    if "context_required" in given:
+        names = _split(given["context_required"][-1:])
+        plain = {"true": True, "false": False}
+        fields["context_required"] = plain[names[0].lower()] if len(names) == 1 and names[0].lower() in plain else names
+    if "preferred_agent" in one:
+        fields["preferred_agent"] = one["preferred_agent"]
+    if "timeout_minutes" in one:
+        fields["timeout_minutes"] = _number(one["timeout_minutes"], "timeout_minutes", 60 * 24 * 7)
+    if "subtasks" in given:
+        fields["subtasks"] = [text for text in given["subtasks"] if text.strip()]
+    if "task_type" in one:
+        if len(one["task_type"]) > 100:
+            raise InvalidTask("task_type: one word, 100 characters at most")
+        fields["task_type"] = one["task_type"]
+    if run:
+        fields["run"] = run
+    if "max_retries" in one:
+        if not one["max_retries"].isdecimal() or int(one["max_retries"]) > 100:
+            raise InvalidTask(f"max_retries: write a number from 0 to 100, not {printable(one['max_retries'])!r}")
+        fields["max_retries"] = int(one["max_retries"])
+    return fields
+
+
+def submit(root: str, fields: Mapping[str, Value]) -> str:
+    """Add the task; its id. Raises OrchestrateError; nothing was added then."""
+    settings = Settings(root)
+    agent = fields.get("preferred_agent")
+    if agent and settings.agents and agent not in settings.agents:
+        raise InvalidTask(
+            f"unknown agent {printable(str(agent))!r}{nearest(str(agent), settings.agents)}; "
+            "'orchestrate agents' lists them"
+        )
+    return TaskQueue(root).put(fields, settings.max_size, settings.unique)
+
+
+def _split(values: Sequence[str]) -> list[str]:
+    return [word.strip() for value in values for word in value.split(",") if word.strip()]
+
+
+def _number(text: str, name: str, limit: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= limit:
+        raise InvalidTask(f"{name}: write a number above 0 and up to {limit:g}, not {printable(text)!r}")
+    return int(number) if number.is_integer() else number
+
+
+def _moment(text: str) -> str:
+    from datetime import datetime
+
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidTask(f"created_at: write a time such as 2025-01-15T10:00:00Z, not {printable(text)!r}") from None
+    return text

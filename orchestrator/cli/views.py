@@ -1,0 +1,270 @@
+"""What the reading commands know, as plain values; works with no dispatcher running and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator import config, history, router, runs
+from orchestrator.cli.status import dispatcher, flat
+from orchestrator.errors import InvalidTask, OrchestrateError
+from orchestrator.names import printable
+from orchestrator.reading import read_bytes
+from orchestrator.registry import AgentRegistry, clock
+from orchestrator.router import AgentView
+from orchestrator.spool import TaskQueue
+from orchestrator.states import ENDED, Priority, State
+from orchestrator.task import Task, parse
+from orchestrator.waiting import Entry, Waiting
+
+
+class Views:
+    """One root, looked at once."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.queue = TaskQueue(root)
+        self.config = config.load(root)
+        self.now = time.time()
+        self._waiting: Waiting | None = None
+        self.invalid: dict[str, str] = {}  # file name in pending/ → why it will be rejected
+
+    # -- agents -----------------------------------------------------------------------------
+
+    def sizes(self) -> dict[str, int]:
+        """What the running dispatcher was told with --agents; {} if none runs."""
+        found = (dispatcher(self.root) or {}).get("agents")
+        return dict(found) if isinstance(found, dict) else {}
+
+    def agents(self) -> list[AgentView]:
+        """The agents as they are now."""
+        # Programs are looked up where the dispatcher looks: its PATH may be another than that of this shell.
+        path = str((dispatcher(self.root) or {}).get("path") or "") or None
+        try:
+            registry = AgentRegistry(self.queue.own, self.config, self.sizes(), path)
+        except OrchestrateError:
+            registry = AgentRegistry(self.queue.own, self.config, {}, path)
+        busy = {}
+        for task_id, names in self.queue.assignments().items():
+            slot, agent, _ = runs.assigned_run(f"{self.queue.tasks}/{State.ASSIGNED}/{names[-1]}")
+            if os.path.exists(self.queue.path(State.ASSIGNED, task_id)):
+                busy[slot] = agent
+        return registry.views(busy, self.now)
+
+    # -- what waits -------------------------------------------------------------------------
+
+    def waiting(self) -> Waiting:
+        """pending/, read as the dispatcher reads it, touching nothing."""
+        if self._waiting is not None:
+            return self._waiting
+        self._waiting = Waiting(self.config.queue.promote_low_after_minutes * 60)
+        for entry in self.queue.pending_files():
+            try:
+                status = entry.stat(follow_symlinks=False)
+                task = parse(read_bytes(entry.path), entry.name.rpartition(".")[0])
+            except FileNotFoundError:
+                continue
+            except InvalidTask as reason:
+                self.invalid[entry.name] = str(reason)
+                continue
+            priority = self.config.queue.default_priority if task.priority is None else task.priority
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+            one = Entry(task, entry.name, status.st_mtime, stamp, priority, history.attempts(self.queue, task.id))
+            unmet = [d for d in task.dependencies if self.state_of(d) is not State.COMPLETED]
+            self._waiting.put(one, unmet, self.now)
+        return self._waiting
+
+    def state_of(self, task_id: str) -> State | None:
+        """A task's folder; of an archived one, the folder it was in."""
+        state = self.queue.state_of(task_id)
+        if state is None and (path := self.queue.archived(task_id)):
+            return State(os.path.basename(os.path.dirname(path)))
+        return State.PENDING if state is None and task_id in self.waiting().by_id else state
+
+    def why(self, entry: Entry, agents: list[AgentView]) -> str:
+        """Why a waiting task does not run."""
+        rejected = {name.rpartition(".")[0]: reason for name, reason in self._rejected()}
+        reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, rejected)
+        if reason == "starts next" and not self.sizes():
+            from orchestrator.locks import is_locked
+
+            if not is_locked(f"{self.queue.own}/dispatcher.lock"):
+                return "no dispatcher runs ('orchestrate start')"
+        return reason
+
+    def _rejected(self) -> Iterator[tuple[str, str]]:
+        folder = f"{self.queue.tasks}/{State.REJECTED}"
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if not name.endswith(".reason.txt") and not name.startswith("."):
+                yield name, f"rejected: {self._reason(f'{folder}/{name}.reason.txt')}"
+
+    def _reason(self, path: str) -> str:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return file.read(2000).strip().partition(": ")[2]
+        except OSError:
+            return "no reason is kept"
+
+    # -- rows -------------------------------------------------------------------------------
+
+    def rows(self, states: set[str]) -> list[dict[str, Any]]:
+        """One row a task, in the order of its life; `states` as the user named them."""
+        found: list[dict[str, Any]] = []
+        if "pending" in states:
+            agents = self.agents()
+            for entry in self.waiting().in_order(self.now):
+                priority = entry.priority
+                found.append(
+                    self._row("pending", entry.task, entry.arrival, self.why(entry, agents), priority=priority)
+                )
+            for name, reason in self.invalid.items():
+                found.append(self._bare("pending", printable(name), 0.0, f"will be rejected: {reason}"))
+        if "running" in states:
+            for task_id in self.queue.ids(State.ASSIGNED):
+                path = self.queue.path(State.ASSIGNED, task_id)
+                reason, said = self._who(task_id)
+                task = self.task_at(path, task_id)
+                since = runs.epoch(flat(self.queue.assignment_path(task_id, said[0])).get("assigned_at"))
+                found.append({**self._row("running", task, since, reason), "agent": said[1], "agent_id": said[0]})
+        for state in ENDED:
+            if str(state) in states:
+                found += [self._ended(state, task_id) for task_id in self.queue.ids(state)]
+        if "rejected" in states:
+            for name, reason in sorted(self._rejected()):
+                path = f"{self.queue.tasks}/{State.REJECTED}/{name}"
+                when = os.lstat(path).st_mtime if os.path.lexists(path) else 0.0
+                found.append(self._bare("rejected", printable(name), when, reason.removeprefix("rejected: ")))
+        return found
+
+    def _who(self, task_id: str) -> tuple[str, tuple[str, str, int]]:
+        """Who has a claimed task, in words and as its assignment says."""
+        said = runs.assigned_run(self.queue.assignment_path(task_id, self._slot(task_id)))
+        if not said[2]:
+            return "just claimed", said
+        folder = self.queue.run_folder(task_id, said[2])
+        over = os.path.exists(f"{folder}/exit") and not runs.is_alive(folder) and not dispatcher(self.root)
+        return f"{said[1]} on {said[0]}, run {said[2]}" + (
+            ", has ended; the next start judges it" if over else ""
+        ), said
+
+    def _slot(self, task_id: str) -> str:
+        names = self.queue.assignments().get(task_id, [""])
+        return names[-1].removesuffix(".yaml")[len(task_id) + 1 :]
+
+    def task_at(self, path: str, task_id: str) -> Task:
+        """The task of a file; a stand-in if that cannot be read any more."""
+        try:
+            return parse(read_bytes(path), task_id)
+        except (InvalidTask, OSError) as problem:
+            return Task(id=task_id, description=f"(cannot be read: {problem})")
+
+    def _ended(self, state: State, task_id: str) -> dict[str, Any]:
+        path = self.queue.path(state, task_id)
+        result = history.result_of(self.queue, task_id, state)
+        when = result.completed_at if result else os.stat(path).st_mtime if os.path.exists(path) else 0.0
+        reason = (result.reason or result.output_file) if result else ""
+        row = self._row(str(state), self.task_at(path, task_id), when, reason)
+        agent = {"agent": result.agent_type, "agent_id": result.agent_id} if result else {}
+        return {**row, **agent, "status": str(result.status) if result else ""}
+
+    def _row(
+        self, state: str, task: Task, when: float, reason: str, priority: Priority | None = None
+    ) -> dict[str, Any]:
+        shown = priority if priority is not None else task.priority
+        return {
+            "task_id": task.id,
+            "state": state,
+            "priority": (self.config.queue.default_priority if shown is None else shown).name.lower(),
+            "agent": task.preferred_agent or "",
+            "type": task.task_type or "",
+            "since": runs.utc(when) if when else "",
+            "seconds": max(0, int(self.now - when)) if when else 0,
+            "title": task.title,
+            "reason": reason,
+        }
+
+    def _bare(self, state: str, name: str, when: float, reason: str) -> dict[str, Any]:
+        return {
+            "task_id": name, "state": state, "priority": "", "agent": "", "type": "",
+            "since": runs.utc(when) if when else "", "seconds": max(0, int(self.now - when)) if when else 0,
+            "title": "", "reason": reason,
+        }  # fmt: skip
+
+    # -- one task ---------------------------------------------------------------------------
+
+    def find(self, task_id: str) -> tuple[State, str]:
+        """State and file of a task, also of one whose file bears another name. Raises NotFound."""
+        if self.queue.state_of(task_id) is None and (entry := self.waiting().by_id.get(task_id)):
+            return State.PENDING, f"{self.queue.tasks}/{State.PENDING}/{entry.name}"
+        if self.queue.state_of(task_id) is None and (path := self.queue.archived(task_id)):
+            return State(os.path.basename(os.path.dirname(path))), path
+        for ending in ("", ".yaml", ".yml"):
+            rejected = f"{self.queue.tasks}/{State.REJECTED}/{task_id}{ending}"
+            if self.queue.state_of(task_id) is None and "/" not in task_id and os.path.isfile(f"{rejected}.reason.txt"):
+                return State.REJECTED, rejected
+        state = self.queue.require(task_id)
+        return state, self.queue.path(state, task_id)
+
+    def show(self, task_id: str) -> dict[str, Any]:
+        """Everything about one task."""
+        state, path = self.find(task_id)
+        task = self.task_at(path, re.sub(r"[^\w.-]", "_", task_id) or "task")
+        result = history.result_of(self.queue, task_id, state) if state in ENDED else None
+        reason = ""
+        if state is State.PENDING:
+            entry = self.waiting().by_id.get(task_id)
+            reason = self.why(entry, self.agents()) if entry else self.invalid.get(os.path.basename(path), "")
+        elif state is State.ASSIGNED:
+            reason = self._who(task_id)[0]
+        elif state is State.REJECTED:
+            reason = self._reason(f"{path}.reason.txt")
+        elif result:
+            reason = result.reason
+        attempts = [self._run(task_id, number) for number in self.queue.run_numbers(task_id)]
+        return {
+            "task_id": task_id,
+            "state": "running" if state is State.ASSIGNED else str(state),
+            "reason": reason,
+            "file": os.path.relpath(path, self.root),
+            "task": {
+                key: value for key, value in task.model_dump(mode="json", exclude_defaults=True).items() if key != "id"
+            },
+            "runs": attempts,
+            "result": os.path.relpath(self.queue.result_path(state, task_id), self.root)
+            if state in ENDED and os.path.exists(self.queue.result_path(state, task_id))
+            else None,
+            "output": result.output_file if result else None,
+            "files_modified": list(result.files_modified) if result else [],
+            **{
+                key: list(getattr(result, key)) if result else []
+                for key in ("notes", "known_issues", "objectives", "questions")
+            },
+        }
+
+    def _run(self, task_id: str, number: int) -> dict[str, Any]:
+        folder = self.queue.run_folder(task_id, number)
+        record = runs.read_record(folder)
+        result = runs.read_result(f"{folder}/result.yaml")
+        started = (result.started_at if result else 0.0) or (record.started_at if record else 0.0)
+        ended = result.completed_at if result else self.now
+        return {
+            "run": number,
+            "agent": result.agent_type if result else record.agent_type if record else "",
+            "agent_id": result.agent_id if result else record.agent_id if record else "",
+            "started_at": runs.utc(started) if started else "",
+            "seconds": round(max(0.0, ended - started), 1) if started else 0,
+            "status": str(result.status) if result else "running" if runs.is_alive(folder) else "not judged yet",
+            "reason": result.reason if result else "",
+            "exit_code": result.exit_code if result else None,
+            "tokens": result.tokens if result else None,
+            "cost_usd": result.cost_usd if result else None,
+            "session_id": result.session_id if result else "",
+            "folder": os.path.relpath(folder, self.root),
+        }

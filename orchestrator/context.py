@@ -1,0 +1,186 @@
+"""The shared context: merge a result into the pages, once; keep every word that people wrote.
+
+A run's result is the fragment: one immutable file. The pages are put together from fragments, by
+adding a block at the end of a page (never by rewriting it: 100 MB of context cost a merge nothing):
+
+    project_overview.md      people's own; never touched
+    current_state.md         a checklist between two marks; the rest of the page is people's
+    completed_tasks.json     one line per completed task
+    objectives.md  code_structure.md  known_issues.md  notes/<agent>.md
+    agent_outputs/<task>_output.md
+
+Each block carries its run's mark (`task_001/1`). A run that may have been merged before (a crash
+came between) is looked for by that mark; all others cannot have been.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from orchestrator import files, locks
+from orchestrator.completed import EMPTY, CompletedList, holds, row
+from orchestrator.runs import Result, read_result
+from orchestrator.states import ENDED, Outcome, State
+
+PAGES = ("project_overview.md", "current_state.md", "objectives.md", "code_structure.md", "known_issues.md")
+NOTES = "notes"
+OUTPUTS = "agent_outputs"
+COMPLETED = "completed_tasks.json"
+BEGIN, END = "<!-- orchestrate: tasks -->", "<!-- orchestrate: end -->"
+
+HEADINGS = {
+    "project_overview.md": "# Project overview\n\nWhat this project is, for everyone who works on it. Yours to write.\n",
+    "current_state.md": f"# Current state\n\nWhat stands between the two marks is kept up to date; the rest is yours.\n\n{BEGIN}\n{END}\n",
+    "objectives.md": "# Objectives\n",
+    "code_structure.md": "# Code structure\n",
+    "known_issues.md": "# Known issues\n",
+    COMPLETED: EMPTY,
+}
+
+
+class Context:
+    """The pages of one root. Any number of processes may merge at once; none loses anything."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.folder = f"{root}/context"
+        self._lock = f"{root}/.orchestrator/context.lock"
+        self._completed = CompletedList(f"{self.folder}/{COMPLETED}", lambda: self.results((State.COMPLETED,)))
+
+    def make(self) -> list[str]:
+        """The pages that are missing, with a heading each; their names."""
+        os.makedirs(f"{self.folder}/{OUTPUTS}", exist_ok=True)
+        os.makedirs(f"{self.folder}/{NOTES}", exist_ok=True)
+        os.makedirs(os.path.dirname(self._lock), exist_ok=True)
+        made = []
+        for name, text in HEADINGS.items():
+            if not os.path.lexists(f"{self.folder}/{name}"):
+                files.replace(f"{self.folder}/{name}", text.encode())
+                made.append(name)
+        return made
+
+    # -- outputs ----------------------------------------------------------------------------
+
+    def output_name(self, task_id: str) -> str:
+        """Where a completed task's answer is, relative to the root."""
+        return f"context/{OUTPUTS}/{task_id}_output.md"
+
+    def place_output(self, task_id: str, source: str) -> None:
+        """Give the run's answer its name among the outputs; an older run's is replaced (its folder keeps it)."""
+        target = f"{self.root}/{self.output_name(task_id)}"
+        try:
+            files.link(source, target)
+        except FileExistsError:
+            if not os.path.samefile(source, target):
+                with open(source, "rb") as file:
+                    files.replace(target, file.read())
+
+    # -- merge ------------------------------------------------------------------------------
+
+    def merge(self, results: Sequence[Result], maybe_merged: Iterable[str] = ()) -> None:
+        """Add the blocks of these results to the pages, durably. `maybe_merged` are the marks that a
+        crash may have merged already; they are looked for first."""
+        doubtful = set(maybe_merged)
+        blocks: dict[str, list[tuple[str, bytes]]] = {}
+        for result in results:
+            for page, block in _blocks(result):
+                blocks.setdefault(page, []).append((result.mark, block))
+        if not blocks:
+            return
+        with locks.locked(self._lock):
+            for page, page_blocks in blocks.items():
+                path = f"{self.folder}/{page}"
+                if page == COMPLETED:
+                    self._completed.add(page_blocks, doubtful)
+                else:
+                    self._add_blocks(path, page_blocks, doubtful)
+
+    def _add_blocks(self, path: str, blocks: Sequence[tuple[str, bytes]], doubtful: set[str]) -> None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        existed = os.path.exists(path)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            if not existed:
+                name = os.path.relpath(path, self.folder)
+                files.write_all(fd, HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n").encode())
+            new = [block for mark, block in blocks if mark not in doubtful or not holds(fd, _comment(mark), block)]
+            if new:
+                size = os.fstat(fd).st_size
+                gap = b"" if size == 0 or os.pread(fd, 1, size - 1) == b"\n" else b"\n"
+                files.write_all(fd, gap + b"".join(new))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if not existed:
+            files.sync_folder(os.path.dirname(path))
+
+    def results(self, states: Iterable[State] = ENDED) -> list[Result]:
+        """Every result that lies beside an ended task, oldest first."""
+        found = []
+        for state in states:
+            folder = f"{self.root}/tasks/{state}"
+            for name in os.listdir(folder) if os.path.isdir(folder) else ():
+                if name.endswith("_result.yaml") and (result := read_result(f"{folder}/{name}")):
+                    found.append(result)
+        return sorted(found, key=lambda result: result.completed_at)
+
+    def recent(self, count: int) -> list[dict[str, Any]]:
+        """The last rows of completed_tasks.json, newest first."""
+        return self._completed.recent(count)
+
+    # -- the checklist ----------------------------------------------------------------------
+
+    def write_state(self, lines: Sequence[str]) -> bool:
+        """Put the checklist between its marks; False if a person saved the page at the same instant."""
+        path = f"{self.folder}/current_state.md"
+        body = "\n".join((BEGIN, *(line.replace("<!--", "&lt;!--") for line in lines), END))
+        with locks.locked(self._lock):
+            try:
+                with open(path, "rb") as file:
+                    before = file.read()
+            except FileNotFoundError:
+                files.replace(path, HEADINGS["current_state.md"].encode())
+                before = HEADINGS["current_state.md"].encode()
+            text = before.decode("utf-8", "surrogateescape")
+            start, end = _between(text)
+            if start >= 0:
+                after = text[:start] + body + text[end + len(END) :]
+            else:
+                after = text.rstrip("\n") + ("\n\n" if text.strip() else "") + body + "\n"
+            content = after.encode("utf-8", "surrogateescape")
+            return content == before or files.exchange(path, content, before)
+
+
+def _between(text: str) -> tuple[int, int]:
+    """Where the checklist's marks are: the first end that has a beginning before it; (-1, -1) if none."""
+    end = text.find(END)
+    while end >= 0:
+        start = text.rfind(BEGIN, 0, end)
+        if start >= 0:
+            return start, end
+        end = text.find(END, end + 1)
+    return -1, -1
+
+
+def _blocks(result: Result) -> list[tuple[str, bytes]]:
+    found = []
+    if result.status is Outcome.SUCCESS:
+        found.append((COMPLETED, json.dumps(row(result), ensure_ascii=False).encode("utf-8", "replace")))
+    for page, items in (
+        ("objectives.md", result.objectives),
+        ("code_structure.md", result.code_structure),
+        ("known_issues.md", result.known_issues),
+        (f"{NOTES}/{result.agent_type}.md", result.notes),
+    ):
+        if items:
+            who = f"({result.task_id}, {result.agent_type})"
+            body = "".join(f"- {' '.join(item.split())} {who}\n" for item in items)
+            found.append((page, b"\n" + _comment(result.mark) + b"\n" + body.encode("utf-8", "replace")))
+    return found
+
+
+def _comment(mark: str) -> bytes:
+    return f"<!-- {mark} -->".encode()

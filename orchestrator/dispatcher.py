@@ -1,0 +1,293 @@
+"""The one loop, and the one thread that moves tasks.
+
+A turn: take notes → look at pending/ → look at the runs → finish what has ended → start what may
+start → write the checklist. `turn` can be called by a test; `run` calls it until a stop is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from functools import partial
+
+from orchestrator import history
+from orchestrator.checklist import Checklist
+from orchestrator.clock import Clock
+from orchestrator.config import Config
+from orchestrator.context import Context
+from orchestrator.errors import InvalidConfig
+from orchestrator.events import Event, Listener
+from orchestrator.finish import Finished, Finisher
+from orchestrator.intake import Intake
+from orchestrator.launcher import Launch
+from orchestrator.recovery import Recovery
+from orchestrator.registry import AgentRegistry, clock
+from orchestrator.spool import TaskQueue
+from orchestrator.starter import Claim, Starter
+from orchestrator.states import Outcome, State
+from orchestrator.supervisor import Live, Supervisor
+from orchestrator.watcher import Bell, Notes, Watcher
+
+SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
+
+
+class Mode(Enum):
+    """What the loop is about."""
+
+    RUN = "run"
+    DRAIN = "drain"  # start nothing; go when the runs have ended
+    NOW = "now"  # end the runs; go when they have ended
+    LEAVE = "leave"  # go at once; the runs go on
+
+
+class Dispatcher:
+    """Claims, starts, supervises, judges and finishes tasks of one root."""
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        config: Config,
+        load_config: Callable[[], Config],
+        registry: AgentRegistry,
+        context: Context,
+        launch: Launch,
+        listeners: Sequence[Listener],
+        bell: Bell,
+        environment: Mapping[str, str],
+        subreaper: bool = False,
+        clock: Clock | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        self.queue = queue
+        self.config = config
+        self.registry = registry
+        self.context = context
+        self.mode = Mode.RUN
+        self.supervisor = Supervisor(subreaper)
+        self.clock = clock or Clock()
+        self._load_config = load_config
+        self._sizes = dict(sizes or {})
+        self.announce: Callable[[Dispatcher], None] = lambda dispatcher: None
+        self._listeners = listeners
+        self._bell = bell
+        self._finish_again_at = 0.0
+        self._scan_at = 0.0
+        self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell)
+        self.intake = Intake(
+            queue, config, list(registry.agents), self.tell, lambda one: self.supervisor.by_task(one) is not None
+        )
+        self.starter = Starter(
+            queue, registry, context, launch, self.intake, self.supervisor, self.clock, environment, self.tell
+        )
+        self.finisher = Finisher(queue, context, registry.worked_at)
+        self.checklist = Checklist(queue, context)
+
+    def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
+        """A fact, to everyone who listens."""
+        event = Event(self.clock.wall(), kind, task_id, text, dict(facts))
+        for listener in self._listeners:
+            listener.hear(event)
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Put right what a crash left. Before the first turn."""
+        self.queue.make_folders()
+        self.context.make()
+        self.watcher.keep()
+        recovery = Recovery(self.queue, self.registry.agents, partial(self.starter.live, self.config), self.tell)
+        for live in recovery.run(self.clock.wall()):
+            slot = live.slot if live.slot not in self.supervisor.lives else f"{live.slot}_{live.id}"
+            self.supervisor.lives[slot] = live
+            live.attempt = history.attempts(self.queue, live.id)
+
+    def run(self, notes: Notes) -> None:
+        """Until a stop is asked and done."""
+        while True:
+            for number in notes.read():
+                self.note(number)
+            try:
+                wait = self.turn()
+            except OSError as error:  # a full disk, no descriptors: what runs goes on, and we try again
+                self.tell("error", "", f"this turn was not finished: {error.strerror or error}")
+                self._scan_at, wait = 0.0, 1.0
+            if self.mode is Mode.LEAVE or (self.mode is not Mode.RUN and not self.supervisor.lives):
+                break
+            self._bell.wait(wait, self.supervisor.descriptors())
+        self.close()
+
+    def close(self) -> None:
+        """The last things, once."""
+        self.watcher.stop()
+        self.checklist.write(self.intake.waiting, self.supervisor, self.clock.wall())
+        self.tell(
+            "stopped",
+            "",
+            f"{len(self.supervisor)} runs go on without a dispatcher" if self.supervisor.lives else "nothing runs",
+        )
+        for listener in self._listeners:
+            listener.flush()
+
+    def note(self, number: int) -> None:
+        """What a signal asks for: TERM leaves the runs, INT waits for them (twice: ends them), QUIT ends them."""
+        if number == signal.SIGHUP:
+            self.reload()
+        elif number == signal.SIGTERM:
+            self.mode = Mode.LEAVE
+        elif number == signal.SIGQUIT or (number == signal.SIGINT and self.mode is Mode.DRAIN):
+            self.end_runs()
+        elif number == signal.SIGINT:
+            self.mode = Mode.DRAIN
+            self.tell("stopping", "", f"starts nothing more; waits for {len(self.supervisor)} runs")
+        elif number == signal.SIGUSR1:
+            self.intake.reconsider(self.clock.wall())
+        self._scan_at = 0.0
+        self.supervisor.look_now()
+
+    def end_runs(self) -> None:
+        """Interrupt every run; they are tried again at the next start. A second call ends the grace."""
+        now = self.clock.lived()
+        again = self.mode is Mode.NOW
+        self.mode = Mode.NOW
+        for live in self.supervisor:
+            if live.is_stopping and again:
+                live.hurry(now)
+            else:
+                live.ours = not live.is_stopping
+                live.stop(
+                    Outcome.KILLED,
+                    "ended with the dispatcher; starts again with it",
+                    self.config.limits.grace_seconds,
+                    now,
+                )
+        self.tell("stopping", "", f"ends {len(self.supervisor)} runs")
+
+    def reload(self) -> None:
+        """Take up a changed config.yaml; a broken one is refused and the old one stays."""
+        try:
+            config = self._load_config()
+            self.registry.configure(config, self._sizes)
+        except (InvalidConfig, OSError) as error:
+            self.tell("error", "", f"config.yaml is not taken up, the old one stays: {error}")
+            return
+        self.config = self.intake.config = config
+        self.intake.agents = list(self.registry.agents)
+        self.intake.waiting.promote_after = config.queue.promote_low_after_minutes * 60
+        self.announce(self)
+        self.tell("reloaded", "", f"config.yaml taken up; agents: {self.agents_line()}")
+
+    def agents_line(self) -> str:
+        """Which agents there are, and how many of each."""
+        return ", ".join(f"{name}:{a.max_instances}" for name, a in self.registry.agents.items()) or "none"
+
+    def turn(self) -> float:
+        """One pass; seconds until the next is due if nothing rings before."""
+        wall, lived = self.clock.wall(), self.clock.lived()
+        limits = self.config.limits
+        names = self.watcher.take()
+        if lived >= self._scan_at:
+            begun = self.clock.lived()
+            self.watcher.keep()
+            self.registry.look()
+            self._end_removed(lived)
+            self.intake.look(None, wall)
+            took = self.clock.lived() - begun
+            self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
+        else:
+            self.intake.look(names, wall)
+        ended = self.supervisor.turn(
+            lived, limits.grace_seconds, limits.linger_seconds, int(limits.max_output_mb * 1e6)
+        )
+        done = self._finish(ended, wall, lived) if ended and lived >= self._finish_again_at else []
+        claimed = self.starter.claim(wall) if self.mode is Mode.RUN else []
+        if done or claimed:
+            self._sync_and_start(done, claimed, wall)
+        self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
+        for listener in self._listeners:
+            listener.flush()
+        return self._patience(wall, lived)
+
+    def _patience(self, wall: float, lived: float) -> float:
+        due = [self._scan_at - lived, self.supervisor.patience(lived), self.checklist.patience(lived)]
+        due += [
+            at - wall
+            for at in (self.intake.next_look(), self.intake.waiting.wake(wall), self.registry.next_resume(wall))
+            if at
+        ]
+        return max(0.0, min(due))
+
+    def _sync_and_start(self, done: list[Finished], claimed: list[Claim], wall: float) -> None:
+        """One sync for what has ended and what is claimed; then the one is settled, and the other started."""
+        wait = self.queue.begin_sync()
+        prepared = self.starter.prepare(self.config, claimed, wall)
+        try:
+            wait()
+        except OSError as error:
+            self.starter.give_back(claimed, error)
+            prepared = []
+        self.finisher.settle(done)
+        self.starter.launch(prepared, wall)
+        self.checklist.changed()
+
+    # -- finish -----------------------------------------------------------------------------
+
+    def _finish(self, ended: list[Live], wall: float, lived: float) -> list[Finished]:
+        try:
+            done = self.finisher.finish(ended, self.config, wall)
+        except OSError as error:
+            # Full disk, no descriptors: nothing was committed that is not whole; again in a moment.
+            self._finish_again_at = lived + 2.0
+            self.tell(
+                "error",
+                "",
+                f"{len(ended)} ended runs cannot be recorded yet: {os.strerror(error.errno or 0)}; tried again",
+            )
+            return []
+        for one in done:
+            slot = next(slot for slot, live in self.supervisor.lives.items() if live is one.live)
+            del self.supervisor.lives[slot]
+            self._tell_finished(one, wall)
+            if one.result.state is State.COMPLETED and not one.late:
+                self.intake.waiting.completed(one.live.id, wall)
+                self.registry.worked(one.live.agent, one.live.started_at, wall)
+        self.intake.look([f"{one.live.id}.yaml" for one in done if one.result.state is State.PENDING], wall)
+        return done
+
+    def _tell_finished(self, one: Finished, wall: float) -> None:
+        live, result = one.live, one.result
+        took = f"{max(0.0, result.completed_at - live.started_at):.1f} s on {live.slot} ({live.agent})"
+        facts = {"run": live.number, "agent_id": live.slot, "agent_type": live.agent, "status": str(result.status)}
+        if one.late:
+            self.tell(
+                "late",
+                live.id,
+                f"run {live.number} ended as {result.status}, but the task is not its own any more; kept in its folder",
+                **facts,
+            )
+        elif result.state is State.PENDING:
+            when = f"again at {clock(result.retry_at)}" if result.retry_at else "again"
+            self.tell("retried", live.id, f"{result.reason}; {when}", **facts)
+        else:
+            text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
+            self.tell(str(result.state), live.id, text, **facts)
+        if result.paused_until and result.paused_until > wall:
+            word = {Outcome.RATE_LIMITED: "rate limit", Outcome.AUTH: "not logged in"}.get(
+                result.status, str(result.status)
+            )
+            self.registry.pause(live.agent, result.paused_until, word)
+            self.tell("paused", "", f"{live.agent} paused until {clock(result.paused_until)} ({word}): {result.reason}")
+
+    def _end_removed(self, lived: float) -> None:
+        """A run whose task somebody took out of assigned/ is ended: nobody wants its result."""
+        for live in self.supervisor:
+            gone = not os.path.lexists(self.queue.path(State.ASSIGNED, live.id))
+            if gone and live.missed:
+                live.stop(
+                    Outcome.CANCELLED,
+                    "its file was taken out of tasks/assigned",
+                    self.config.limits.grace_seconds,
+                    lived,
+                )
+            live.missed = gone

@@ -1,0 +1,45 @@
+"""What we raise. An error says what, where and what to do, in one line.
+
+Exit codes: 1 the user's mistake, 2 wrong usage of the command line, 3 our own fault.
+A misbehaving agent is no error: it is an outcome (see states.py).
+"""
+
+from __future__ import annotations
+
+
+class OrchestrateError(Exception):
+    """The user can mend it. The message is one whole line for a person; exit code 1."""
+
+    exit_code = 1
+
+
+class InvalidTask(OrchestrateError):
+    """A file is no task, or a task that cannot be accepted. The message is the reason."""
+
+
+class InvalidConfig(OrchestrateError):
+    """config.yaml cannot be used. The message names the key and what to write instead."""
+
+
+class NotFound(OrchestrateError):
+    """No task or agent has that name."""
+
+
+class AlreadyExists(OrchestrateError):
+    """A name is taken; nothing was overwritten."""
+
+
+class QueueFull(OrchestrateError):
+    """`queue.max_size` waiting tasks are there already; nothing was added."""
+
+
+class AlreadyRunning(OrchestrateError):
+    """Another dispatcher holds this root."""
+
+
+class Refused(OrchestrateError):
+    """What was asked does not fit the task's state; nothing was changed."""
+
+
+class PromptTooLong(OrchestrateError):
+    """The prompt is more than the program takes."""

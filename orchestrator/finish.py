@@ -1,0 +1,191 @@
+"""From runs that have ended to their place: judge, merge, commit. Many at once share their syncs.
+
+    judge → result.yaml in the run's folder → its second name beside where the task goes → sync
+    → output page, entries → sync → the move (the commit) → sync → nobody has it any more
+
+Everything before the move may happen twice: names that are there stay, marks that are there are
+not added again. A crash at any point leaves the task in assigned/, where starting finds it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from orchestrator import output, retry
+from orchestrator.agents.base import Answer
+from orchestrator.config import Config
+from orchestrator.context import OUTPUTS, Context
+from orchestrator.result import Verdict, judge
+from orchestrator.runs import FACTS, Result, read_result
+from orchestrator.spool import TaskQueue
+from orchestrator.states import Outcome, State
+from orchestrator.supervisor import Live
+from orchestrator.together import Together
+
+
+class Finished(NamedTuple):
+    """A run and its verdict."""
+
+    live: Live
+    result: Result
+    seen_before: bool  # the verdict was found, not made: a crash came between
+    late: bool = False  # the task is not this run's any more; its result is kept and not applied
+
+
+class Finisher:
+    """Brings ended runs to where they belong."""
+
+    def __init__(self, queue: TaskQueue, context: Context, worked_at: Callable[[str], float]) -> None:
+        self.queue = queue
+        self.context = context
+        self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
+
+    def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
+        """Bring all of them to their place, in one batch; their last moves are durable after the queue's
+        next `sync`, and `settle` ends it. Raises OSError if the disk refuses; then it can be called again."""
+        together = Together()
+        try:
+            batch = [self._verdict(live, config, now, together) for live in ended]
+            together.sync()
+        finally:
+            together.drop()
+        ours = [one for one in batch if not one.late]
+        free = [one for one in ours if not os.path.lexists(self.queue.path(one.result.state, one.live.id))]
+        for one in free:
+            if one.result.state is not State.PENDING:
+                self.queue.place_result(one.result.task_id, one.result.state, self._result_path(one.live))
+        outputs = [one for one in free if one.result.status is Outcome.SUCCESS]
+        for one in outputs:
+            self.context.place_output(one.live.id, f"{one.live.folder}/output.md")
+        self.queue.sync(*([f"{self.context.folder}/{OUTPUTS}"] if outputs else []))
+        merged = [one for one in free if one.result.state is not State.PENDING]
+        self.context.merge([one.result for one in merged], [one.result.mark for one in merged if one.seen_before])
+        return [*(self._move(one) for one in ours), *(one for one in batch if one.late)]
+
+    def settle(self, done: Sequence[Finished]) -> None:
+        """Their moves are durable: nobody has these tasks any more."""
+        for one in done:
+            if not one.late:
+                self.queue.unassign(one.live.id, one.live.slot, one.live.number)
+
+    def _result_path(self, live: Live) -> str:
+        return f"{live.folder}/result.yaml"
+
+    def _verdict(self, live: Live, config: Config, now: float, together: Together) -> Finished:
+        path = self._result_path(live)
+        if found := read_result(path):
+            return Finished(live, found, True, self._is_late(live))
+        cap = int(config.limits.max_output_mb * 1_000_000)
+        for name in ("stdout.log", "stderr.log"):
+            if os.path.exists(f"{live.folder}/{name}"):
+                output.compact(f"{live.folder}/{name}", cap)
+        result = self._result(live, config, now, together)
+        together.publish(path, result.to_yaml(), over=True)  # what a power cut tore was never acknowledged
+        if result.state is State.PENDING:
+            together.folder(live.folder)  # the back-off and the count have no other name
+        return Finished(live, result, False, self._is_late(live))
+
+    def _result(self, live: Live, config: Config, now: float, together: Together) -> Result:
+        ended = _ended_at(live.folder, live.started_at, now)
+        if live.not_started is not None:
+            outcome, why = live.not_started
+            verdict = Verdict(outcome, why, Answer(outcome), {}, None)
+        else:
+            stopped, why = live.stopped, live.stopped_why
+            if stopped is not None and os.path.exists(f"{live.folder}/cancelled"):
+                stopped, why = Outcome.CANCELLED, "cancelled by a person while it ran"
+            verdict = judge(live.folder, live.adapter, live.settings, ended, stopped, why, live.answered, together)
+        outcome = verdict.outcome
+        counted = live.attempt.counted + 1
+        rule = retry.RULES[outcome]
+        # A limit is the account's, until others went well on that agent in between: then it is the task's.
+        counts = rule.counts or bool(live.attempt.limited and self.worked_at(live.agent) > live.attempt.last_at)
+        max_retries = config.retry.max_retries if live.task.max_retries is None else live.task.max_retries
+        decision = retry.decide(
+            outcome,
+            verdict.error,
+            live.id,
+            counted,
+            max_retries,
+            config.retry.retry_delay_seconds,
+            config.retry.max_delay_seconds,
+            live.settings.retry_on_failure,
+            counts,
+        )
+        paused_until = self._pause(live, rule.pauses, verdict.answer.retry_at, now) if rule.pauses else None
+        again_at = now + decision.delay if decision.delay else None
+        if paused_until and live.attempt.limited:  # not for the first time: let the others go first
+            again_at = max(again_at or 0.0, paused_until + 5.0)
+        if live.ours and outcome is not Outcome.CANCELLED:  # ended by a stop of the dispatcher: no fault of the task's
+            decision, counts = retry.Decision(State.PENDING, 0.0, live.stopped_why), False
+        success = outcome is Outcome.SUCCESS
+        answer = verdict.answer
+        kept = f"{live.folder}/output.md"
+        shown = self.context.output_name(live.id) if success else os.path.relpath(kept, self.queue.root)
+        facts = {key: verdict.facts.get(key, ()) for key in FACTS}
+        return Result(
+            task_id=live.id,
+            agent_id=live.slot,
+            agent_type=live.agent,
+            run=live.number,
+            status=outcome,
+            completed_at=ended,
+            state=decision.state,
+            started_at=live.started_at,
+            exit_code=verdict.exit_code,
+            reason=decision.reason or answer.warning,
+            output_file=shown if live.not_started is None or os.path.exists(kept) else "",
+            session_id=answer.session_id,
+            tokens=answer.tokens._asdict() if answer.tokens else None,
+            cost_usd=answer.cost_usd,
+            retry_at=again_at,
+            paused_until=paused_until,
+            counts=counts,
+            title=live.task.title,
+            **facts,
+        )
+
+    def _pause(self, live: Live, seconds: float, until: float | None, now: float) -> float:
+        """Until when its agent takes no work: as it said, else longer each time, an hour at most."""
+        return max(until or now + min(3600.0, seconds * 2.0 ** min(live.attempt.limited, 10)), now + 1.0)
+
+    def _is_late(self, live: Live) -> bool:
+        """Whether the task has gone on without this run: its file is gone, or another run has it."""
+        if not os.path.lexists(self.queue.path(State.ASSIGNED, live.id)):
+            return True
+        if os.path.exists(self.queue.assignment_path(live.id, live.slot)):
+            return False
+        return bool(self.queue.assignments().get(live.id))
+
+    def _move(self, one: Finished) -> Finished:
+        try:
+            if one.result.state is State.PENDING:
+                self.queue.release(one.live.id)
+            else:
+                self.queue.commit(one.live.id, one.result.state)
+        except FileNotFoundError:
+            self.queue.take_back_result(one.live.id, one.result.state, self._result_path(one.live))
+            return one._replace(late=True)
+        except FileExistsError:
+            # Somebody put a file of that id where this one goes. His stays; ours is kept as it is.
+            self.queue.reject(
+                self.queue.path(State.ASSIGNED, one.live.id),
+                State.ASSIGNED,
+                f"ended as {one.result.status}, but tasks/{one.result.state}/ holds a file of that id already; "
+                f"its result is {os.path.relpath(self._result_path(one.live), self.queue.root)}",
+            )
+        return one
+
+
+def _ended_at(folder: str, started_at: float, now: float) -> float:
+    """When the run ended: its wrapper wrote the exit status then; else when it last wrote anything."""
+    for name in ("exit", "stdout.log", "stderr.log"):
+        try:
+            moment = os.stat(f"{folder}/{name}").st_mtime
+        except OSError:
+            continue
+        if started_at <= moment <= now:
+            return moment
+    return now

@@ -1,0 +1,88 @@
+"""What the run folders say about a task's past attempts. Nothing is kept that can be counted."""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.runs import Result, has_begun, read_result
+from orchestrator.spool import TaskQueue
+from orchestrator.states import ENDED, State
+from orchestrator.waiting import Attempt
+
+
+def attempts(queue: TaskQueue, task_id: str) -> Attempt:
+    """The attempts made so far; those count that were made since a person last gave the task back."""
+    numbers = queue.run_numbers(task_id)
+    if numbers and not has_begun(queue.run_folder(task_id, numbers[-1])):
+        numbers.pop()  # the dispatcher died before it was started: its folder is used again
+    if not numbers:
+        return Attempt()
+    counted, last, note = 0, None, ""
+    limited, in_a_row = 0, True
+    for number in reversed(numbers):
+        folder = queue.run_folder(task_id, number)
+        result = read_result(f"{folder}/result.yaml")
+        if os.path.exists(f"{folder}/retried"):
+            note = _text(f"{folder}/retried")
+            if last is None and result is not None:  # given back after its last attempt: no back-off
+                last = result._replace(retry_at=None)
+            break
+        if result is not None and last is None:
+            last = result
+        if result is not None and result.state in ENDED:
+            # It had ended, and its file is in pending/ again: somebody moved it back by hand.
+            last = last._replace(retry_at=None) if last is result and last else last
+            break
+        counted += 1 if result is not None and result.counts else 0
+        in_a_row = in_a_row and result is not None and bool(result.paused_until)
+        limited += in_a_row
+    return Attempt(
+        made=numbers[-1],
+        counted=counted,
+        not_before=(last.retry_at or 0.0) if last else 0.0,
+        last_slot=last.agent_id if last else "",
+        last_reason=last.reason if last else "",
+        last_status=str(last.status) if last else "",
+        last_at=last.completed_at if last else 0.0,
+        limited=limited,
+        note=note,
+    )
+
+
+def last_result(queue: TaskQueue, task_id: str) -> Result | None:
+    """The verdict on the last attempt that got one."""
+    for number in reversed(queue.run_numbers(task_id)):
+        if result := read_result(f"{queue.run_folder(task_id, number)}/result.yaml"):
+            return result
+    return None
+
+
+def was_given_back(queue: TaskQueue, result: Result) -> bool:
+    """Whether a person said `retry` after this verdict."""
+    return os.path.exists(f"{queue.run_folder(result.task_id, result.run)}/retried")
+
+
+def given_bytes(queue: TaskQueue, result: Result) -> bytes | None:
+    """The task as that run was given it; None if that was not kept."""
+    try:
+        with open(f"{queue.run_folder(result.task_id, result.run)}/task.yaml", "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def result_of(queue: TaskQueue, task_id: str, state: State | None) -> Result | None:
+    """The verdict that is in force for a task in this state."""
+    if state in ENDED:
+        assert state is not None
+        if found := read_result(queue.result_path(state, task_id)):
+            return found
+    return last_result(queue, task_id)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(10_000)
+    except OSError:
+        return ""

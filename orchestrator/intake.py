@@ -1,0 +1,265 @@
+"""From a file in pending/ to a waiting entry, or to rejected/ with a reason.
+
+A file that is still written is left alone until it is whole. An id that was used is not run
+again because its file came back: the same bytes are a copy that is kept elsewhere already, other
+bytes are somebody's mistake and are rejected by name. One bad file delays no good one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+from orchestrator import history
+from orchestrator.config import Config
+from orchestrator.errors import InvalidTask, Refused
+from orchestrator.names import natural, printable
+from orchestrator.prompt import page_name
+from orchestrator.reading import StillWritten, read_bytes
+from orchestrator.registry import wants
+from orchestrator.spool import TaskQueue
+from orchestrator.states import ENDED, State
+from orchestrator.task import Task, parse
+from orchestrator.waiting import Entry, Stamp, Waiting
+
+SETTLE_SECONDS = 0.05  # before a file that is being written is looked at again
+EMPTY_SECONDS = 2.0  # an editor creates an empty file first and fills it then
+
+Tell = Callable[[str, str, str], None]  # kind, task id, one line
+
+
+class Intake:
+    """Keeps a `Waiting` index in step with pending/."""
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        config: Config,
+        agents: Sequence[str],
+        tell: Tell,
+        lives: Callable[[str], bool] = lambda task_id: False,
+    ) -> None:
+        self.queue = queue
+        self.config = config
+        self.agents = agents
+        self.waiting = Waiting(config.queue.promote_low_after_minutes * 60)
+        self.rejected: dict[str, str] = {}  # id → reason, for those who depend on it
+        self._tell = tell
+        self._lives = lives  # whether a run of that task lives
+        self._looked = False  # at all of pending/, once
+        self._unsettled: dict[str, float] = {}  # name → when to look again (epoch seconds)
+
+    def look(self, names: Iterable[str] | None, now: float) -> None:
+        """Bring the index up to date with these files; with all of pending/ if None."""
+        again = [name for name, at in self._unsettled.items() if at <= now]
+        if names is None:
+            present = {entry.name for entry in self.queue.pending_files()}
+            for name in [name for name in self.waiting.by_name if name not in present]:
+                self.waiting.take(self.waiting.by_name[name].task.id)
+            self._unsettled = {name: at for name, at in self._unsettled.items() if name in present}
+            self._recheck_dependencies(now)
+            candidates: Iterable[str] = present
+        else:
+            candidates = {*names, *again}
+        found: list[tuple[float, tuple[object, ...], str, os.stat_result]] = []
+        for name in candidates:
+            try:
+                status = os.lstat(self._path(name))
+            except OSError:
+                if entry := self.waiting.by_name.get(name):
+                    self.waiting.take(entry.task.id)
+                self._unsettled.pop(name, None)
+                continue
+            known = self.waiting.by_name.get(name)
+            if known is None or known.stamp != _stamp(status):
+                found.append((status.st_mtime, natural(name), name, status))
+        for _, _, name, status in sorted(found, key=lambda row: row[:2]):
+            self._take_up(name, status, now)
+        if not self._looked and names is None:
+            self._looked = True  # what lies there at the start is no news, one by one
+            if len(self.waiting):
+                self._tell("waiting", "", f"{len(self.waiting)} tasks")
+
+    def reconsider(self, now: float) -> None:
+        """A person may have said `retry` for what waits for its next attempt."""
+        for entry in [one for one in self.waiting if one.attempt.not_before > now]:
+            entry.attempt = history.attempts(self.queue, entry.task.id)
+            self.waiting.take(entry.task.id)
+            self.waiting.put(entry, entry.unmet, now)
+
+    def next_look(self) -> float | None:
+        """When a file that was being written is due (epoch seconds)."""
+        return min(self._unsettled.values(), default=None)
+
+    def current(self, entry: Entry, now: float) -> bytes | None:
+        """Just before the claim: the file's content, if it is the one that was read, whole, and may start.
+
+        If not it is looked at anew, and None.
+        """
+        try:
+            status = os.lstat(self._path(entry.name))
+            if entry.stamp == _stamp(status):
+                content = read_bytes(self._path(entry.name), settled=True)
+                if problem := self._missing_files(entry.task):
+                    self._reject(entry.name, entry.task.id, problem)
+                    return None
+                return content
+        except (OSError, InvalidTask, StillWritten):
+            pass
+        self.waiting.take(entry.task.id)
+        self._unsettled[entry.name] = now
+        return None
+
+    # -- one file ---------------------------------------------------------------------------
+
+    def _path(self, name: str) -> str:
+        return f"{self.queue.tasks}/{State.PENDING}/{name}"
+
+    def _take_up(self, name: str, status: os.stat_result, now: float) -> None:
+        path = self._path(name)
+        if known := self.waiting.by_name.get(name):
+            self.waiting.take(known.task.id)  # edited while it waits
+        task_id = ""
+        try:
+            content = read_bytes(path, settled=True)
+            if not content.strip() and now - status.st_mtime < EMPTY_SECONDS:
+                self._unsettled[name] = now + SETTLE_SECONDS
+                return
+            task = parse(content, name.rpartition(".")[0])
+            task_id = task.id
+            if self._lives(task.id) and not os.path.exists(self.queue.path(State.ASSIGNED, task.id)):
+                # Moved back by hand while it runs: that run is ended first, and never are there two.
+                self._unsettled[name] = now + 0.5
+                return
+            if self._came_back(task, name, content) or self._stands_already(task, name, content):
+                return
+            self._check(task)
+            after = os.lstat(path)
+            if _stamp(after) != _stamp(status):
+                self._unsettled[name] = now + SETTLE_SECONDS
+                return
+        except StillWritten:
+            self._unsettled[name] = now + SETTLE_SECONDS
+            return
+        except FileNotFoundError:
+            self._unsettled.pop(name, None)
+            return
+        except OSError as error:  # no descriptors, no memory, a bad disk: not the file's fault
+            self._unsettled[name] = now + 1.0
+            self._tell("error", task_id, f"tasks/pending/{printable(name)}: not read yet: {error.strerror}")
+            return
+        except InvalidTask as reason:
+            self._reject(name, task_id, str(reason))
+            return
+        self._unsettled.pop(name, None)
+        self._admit(task, name, status, now)
+
+    def _admit(self, task: Task, name: str, status: os.stat_result, now: float) -> None:
+        attempt = history.attempts(self.queue, task.id)
+        priority = self.config.queue.default_priority if task.priority is None else task.priority
+        entry = Entry(task, name, min(status.st_mtime, now), _stamp(status), priority, attempt)
+        unmet = [one for one in task.dependencies if not self._is_completed(one)]
+        self.waiting.put(entry, unmet, now)
+        if cycle := self.waiting.cycle(task):
+            self.waiting.take(task.id)
+            self._reject(name, task.id, f"closes a cycle of dependencies: {' → '.join(cycle)}; remove one of them")
+            return
+        if not attempt.made and self._looked:
+            self._tell("submitted", task.id, task.title)
+
+    def _is_completed(self, task_id: str) -> bool:
+        return os.path.exists(self.queue.path(State.COMPLETED, task_id)) or (
+            f"/{State.COMPLETED}/" in self.queue.archived(task_id)
+        )
+
+    def _recheck_dependencies(self, now: float) -> None:
+        # Files may be moved by hand, too; the folders are the truth.
+        for one in self.waiting.unmet():
+            if self._is_completed(one):
+                self.waiting.completed(one, now)
+
+    # -- what a file may be besides a new task ----------------------------------------------
+
+    def _came_back(self, task: Task, name: str, content: bytes) -> bool:
+        """Whether this id was used and has ended, or runs now; then the file is put right."""
+        places = [state for state in (State.ASSIGNED, *ENDED) if os.path.exists(self.queue.path(state, task.id))]
+        kept = self.queue.path(places[0], task.id) if places else self.queue.archived(task.id)
+        if not kept:
+            last = history.last_result(self.queue, task.id)
+            if last is None or last.state is not State.COMPLETED or history.was_given_back(self.queue, last):
+                return False
+            # Its file vanished from completed/ and came back here (git checkout, git reset).
+            if history.given_bytes(self.queue, last) not in (content, None):
+                raise InvalidTask(f"{task.id} was completed before, as another text; give this one an id of its own")
+            self.queue.claim(name, task.id)
+            self.queue.place_result(task.id, State.COMPLETED, f"{self.queue.run_folder(task.id, last.run)}/result.yaml")
+            self.queue.commit(task.id, State.COMPLETED)
+            self.queue.sync()
+            self._tell("returned", task.id, "is completed already; its file came back and was put where it belongs")
+            return True
+        where = os.path.relpath(kept, self.queue.root)
+        if read_bytes(kept) != content:
+            raise InvalidTask(f"{task.id} exists already ({where}) as another text; give this one an id of its own")
+        self.queue.drop_copy(self._path(name))
+        self.queue.sync()
+        self._tell("returned", task.id, f"a copy of {where} came back; it is not run again")
+        return True
+
+    def _stands_already(self, task: Task, name: str, content: bytes) -> bool:
+        """Whether another file in pending/ has this id; the same bytes are dropped, others refused."""
+        other = self.waiting.by_id.get(task.id)
+        if other is None or other.name == name:
+            if folded := self.waiting.same_but_case(task.id):
+                raise InvalidTask(f"{task.id} differs from {folded} in upper and lower case only; choose another id")
+            return False
+        if read_bytes(self._path(other.name)) != content:
+            raise InvalidTask(
+                f"{task.id} waits already (tasks/pending/{printable(other.name)}); give this one an id of its own"
+            )
+        self.queue.drop_copy(self._path(name))
+        return True
+
+    def _check(self, task: Task) -> None:
+        if task.preferred_agent and (problem := wants(self.agents, task.preferred_agent)):
+            raise InvalidTask(f"preferred_agent: {problem}; there are: {', '.join(self.agents)}")
+        # What a dependency is going to write need not be there yet; it is looked for at the claim.
+        if all(self._is_completed(one) for one in task.dependencies) and (problem := self._missing_files(task)):
+            raise InvalidTask(problem)
+
+    def _missing_files(self, task: Task) -> str:
+        pages = () if isinstance(task.context_required, bool) else task.context_required
+        paths = (*task.context_files, *(f"context/{page_name(page)}" for page in pages))
+        if not paths:
+            return ""
+        root = os.path.realpath(self.queue.root)
+        for path in paths:
+            real = os.path.realpath(f"{root}/{path}")
+            if real != root and not real.startswith(root + "/"):
+                return f"context file {printable(path)!r} leads out of the root; copy it in"
+            if not os.path.exists(real):
+                return f"context file {printable(path)!r} does not exist; create it or correct the name"
+        return ""
+
+    def _reject(self, name: str, task_id: str, reason: str) -> None:
+        self._unsettled.pop(name, None)
+        if entry := self.waiting.by_name.get(name):
+            self.waiting.take(entry.task.id)
+        try:
+            target = self.queue.reject(self._path(name), State.PENDING, reason)
+            self.queue.sync()
+        except FileNotFoundError:
+            return
+        except (OSError, Refused) as error:
+            self._tell("error", task_id, f"tasks/pending/{printable(name)}: cannot be put aside: {error}")
+            return
+        if task_id:
+            self.rejected[task_id] = f"rejected: {reason}"
+        self._tell(
+            "rejected",
+            task_id,
+            f"tasks/pending/{printable(name)}: {reason} (kept as {printable(os.path.relpath(target, self.queue.root), 400)})",
+        )
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return (status.st_ino, status.st_mtime_ns, status.st_size)

@@ -1,0 +1,143 @@
+"""Start a run in its workplace; stop it kindly, then firmly.
+
+The agent becomes the leader of a session of its own and outlives us. A one-line `sh` around it
+writes its exit status to a file, so that a dispatcher born later learns it too. The locked
+descriptor of `alive` is inherited: the kernel says who is alive, not a pid in a file.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from orchestrator import process, runs
+from orchestrator.process import Identity
+
+# Its first word goes into `alive`: from then on the run has begun. A shell that has a trap set waits
+# for its child, and then writes; the child itself gets the signal's default. `echo` is part of the
+# shell: no further process.
+WRAPPER = (
+    f'echo $$ >>"${process.RUN_FOLDER}/alive"; trap : INT TERM HUP QUIT; "$@"; echo $? >"${process.RUN_FOLDER}/exit"'
+)
+TERM_SECONDS = 5.0  # between TERM and KILL
+
+
+class Started(NamedTuple):
+    """A run that has just been started."""
+
+    process: subprocess.Popen[bytes]
+    identity: Identity
+
+
+class Launch(Protocol):
+    """Where a run is started: the seam for other places than this machine's own processes."""
+
+    def start(
+        self, folder: str, argv: tuple[str, ...], env: Mapping[str, str], workplace: str, stdin_path: str
+    ) -> Started:
+        """Start it. Raises OSError if the machine has no room for it."""
+        ...
+
+
+class LocalLaunch:
+    """A process of this machine."""
+
+    def start(
+        self, folder: str, argv: tuple[str, ...], env: Mapping[str, str], workplace: str, stdin_path: str
+    ) -> Started:
+        """Start `argv` with its output going straight to files in `folder`. Raises OSError."""
+        descriptors: list[int] = []
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            alive = runs.take_alive(folder)
+            descriptors.append(alive)
+            descriptors.append(os.open(stdin_path, os.O_RDONLY | os.O_CLOEXEC))
+            descriptors += [os.open(f"{folder}/{name}.log", flags, 0o644) for name in ("stdout", "stderr")]
+            child = subprocess.Popen(
+                ("/bin/sh", "-c", WRAPPER, "orchestrate-run", *argv),
+                stdin=descriptors[1],
+                stdout=descriptors[2],
+                stderr=descriptors[3],
+                cwd=workplace,
+                env={**env, process.RUN_FOLDER: folder},
+                start_new_session=True,
+                pass_fds=(alive,),
+            )
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        return Started(child, process.identity(child.pid))
+
+
+def environment(
+    inherited: Mapping[str, str],
+    secrets: tuple[str, ...],
+    needed: tuple[str, ...],
+    added: Mapping[str, str],
+) -> dict[str, str]:
+    """What an agent inherits: everything but the secrets that it does not need."""
+    kept = {name: value for name, value in inherited.items() if not _matches(name, secrets) or _matches(name, needed)}
+    return {**kept, **added}
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return bool(patterns) and _compiled(patterns).match(name.upper()) is not None
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(pattern.upper()) for pattern in patterns))
+
+
+class Stopping:
+    """The way to stop a run that works for every program: INT, the grace, TERM, KILL, then the rest.
+
+    `step` is called again and again and never waits. Tools of an agent live in sessions of their
+    own and survive even a KILL of its group; they are found by what they inherited.
+    """
+
+    def __init__(self, leader: Identity, folder: str, grace: float, now: float) -> None:
+        self.leader = leader
+        self.folder = folder
+        self._steps = [
+            (now, signal.SIGINT),
+            (now + grace, signal.SIGTERM),
+            (now + grace + TERM_SECONDS, signal.SIGKILL),
+        ]
+        self.next_at = now
+
+    def step(self, now: float) -> None:
+        """Send what is due by `now` (lived seconds). After the last signal everything is killed again and again."""
+        while self._steps and now >= self._steps[0][0]:
+            _, number = self._steps.pop(0)
+            process.signal_group(self.leader, number)
+            if number != signal.SIGINT:
+                for pid in process.members(self.folder):
+                    process.signal_member(pid, self.folder, number)
+            self.next_at = self._steps[0][0] if self._steps else now + 0.5
+        if not self._steps and now >= self.next_at:
+            for pid in process.members(self.folder):
+                process.signal_member(pid, self.folder, signal.SIGKILL)
+            self.next_at = now + 0.5
+
+
+def end_leftovers(folder: str, seconds: float = 2.0) -> int:
+    """End what a run left behind when it ended itself: TERM, a moment, KILL; how many there were.
+
+    Waits at most `seconds`; used where nothing else waits (the command line, the last turn).
+    """
+    found = process.members(folder)
+    for number, limit in ((signal.SIGTERM, seconds), (signal.SIGKILL, 1.0)):
+        for pid in process.members(folder):
+            process.signal_member(pid, folder, number)
+        deadline = time.monotonic() + limit
+        while process.members(folder) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    return len(found)

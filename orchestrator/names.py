@@ -1,0 +1,80 @@
+"""Plain rules about names, in the standard library alone: the fast commands use them too.
+
+An id is a file name in a folder that people, git, shells and several systems share, so it is
+checked whole (`fullmatch`: a `$` would let a newline through) and stays short enough that
+`<id>_agent_01.yaml` and `<id>.yaml.reason.txt` fit into 255 bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+ID_LIMIT = 100  # characters; 180 bytes at most
+_ID = re.compile(r"\w[\w.-]*")
+_RESERVED = re.compile(r".*(_result|_agent_\d+)")  # names of the files beside a task
+_NUMBERS = re.compile(r"(\d+)")
+
+PRIORITIES = {"high": 0, "normal": 1, "low": 2}
+
+
+def id_problem(text: str) -> str:
+    """Why `text` cannot be a task's id, in words that follow "id …"; "" if it can."""
+    if not text:
+        return "is empty"
+    if len(text) > ID_LIMIT or len(text.encode("utf-8", "surrogatepass")) > 180:
+        return f"is longer than {ID_LIMIT} characters"
+    if not _ID.fullmatch(text):
+        return f"{printable(text)!r} may hold letters, digits, '_', '-' and '.', and starts with a letter or digit"
+    if unicodedata.normalize("NFC", text) != text:
+        return f"{text!r} is not in Unicode's composed form (NFC)"
+    if _RESERVED.fullmatch(text):
+        return f"{text!r} ends like a file that lies beside a task (…_result, …_agent_01)"
+    return ""
+
+
+def id_from_stem(stem: str) -> str:
+    """The id of a file that states none: its stem, with what an id may not hold as '_'."""
+    text = unicodedata.normalize("NFC", stem.encode("utf-8", "replace").decode())
+    text = re.sub(r"[^\w.-]", "_", text).lstrip(".-")[:ID_LIMIT]
+    while len(text.encode()) > 180:
+        text = text[:-1]
+    if _RESERVED.fullmatch(text):
+        text += "_task"
+    return text if not id_problem(text) else ""
+
+
+def path_problem(text: str) -> str:
+    """Why `text` cannot name a file below the root; "" if it can. Looks at the words only."""
+    if not text or "\0" in text:
+        return "is empty" if not text else "holds a NUL"
+    if text.startswith(("/", "~")) or ".." in text.split("/"):
+        return f"{printable(text)!r} leaves the root; write it relative to the root"
+    return ""
+
+
+def natural(text: str) -> tuple[object, ...]:
+    """Sort key by which task_2 comes before task_10."""
+    return tuple(int(part) if part.isdecimal() else part for part in _NUMBERS.split(text))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word most like `word`, as ` (did you mean 'x'?)`, or ""."""
+    import difflib
+
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """`text` safe for a terminal and a log line: no control, no bidirectional characters."""
+    text = text[:limit] + ("…" if len(text) > limit else "")
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c
+        if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF
+        else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )

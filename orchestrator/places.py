@@ -1,0 +1,133 @@
+"""Where a queue is, and what in it is meant for us."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from orchestrator.errors import OrchestrateError
+from orchestrator.names import id_problem, natural, printable
+from orchestrator.states import ENDED, State
+
+IGNORED_ENDINGS = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig")
+
+
+def find_root(start: str = "") -> str:
+    """The nearest folder, from `start` upwards, that holds a queue. Raises OrchestrateError."""
+    given = start or os.environ.get("ORCHESTRATE_ROOT", "")
+    folder = os.path.abspath(given or os.getcwd())
+    while True:
+        if os.path.isdir(f"{folder}/tasks/pending") or (
+            os.path.isfile(f"{folder}/config.yaml") and os.path.isdir(f"{folder}/tasks")
+        ):
+            return folder
+        above = os.path.dirname(folder)
+        if above == folder or given:
+            raise OrchestrateError(
+                f"{printable(os.path.abspath(given or os.getcwd()))}: no queue here"
+                f"{'' if given else ' or above'}; 'orchestrate init' makes one"
+            )
+        folder = above
+
+
+def is_task_name(name: str) -> bool:
+    """Whether a name in pending/ is meant as a task file; editors' side files are not."""
+    return name.endswith((".yaml", ".yml")) and not name.startswith((".", "#")) and not name.endswith(IGNORED_ENDINGS)
+
+
+def is_strange(entry: os.DirEntry[str]) -> bool:
+    """A folder in pending/: nobody would ever look into it, so it is named instead of passed over."""
+    return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+
+
+class Places:
+    """Every path of a queue, and what lies where; changes nothing."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.tasks = f"{root}/tasks"
+        self.own = f"{root}/.orchestrator"
+        self.runs = f"{self.tasks}/runs"
+        self.archive = f"{self.tasks}/archive"
+
+    def path(self, state: State, task_id: str) -> str:
+        """Where the task's file is while it is in `state`."""
+        return f"{self.tasks}/{state}/{task_id}.yaml"
+
+    def result_path(self, state: State, task_id: str) -> str:
+        """Where its result is, once it has ended."""
+        return f"{self.tasks}/{state}/{task_id}_result.yaml"
+
+    def assignment_path(self, task_id: str, agent_id: str) -> str:
+        """The file that says who has it."""
+        return f"{self.tasks}/{State.ASSIGNED}/{task_id}_{agent_id}.yaml"
+
+    def run_folder(self, task_id: str, number: int) -> str:
+        """The folder of one attempt, counted from 1."""
+        return f"{self.runs}/{task_id}/{number}"
+
+    def ids(self, state: State) -> list[str]:
+        """Ids of the tasks in `state`, in natural order; from names alone. Not for pending/, where
+        a file may state another id than its name (`pending_files`)."""
+        found = [name[:-5] for name in self.names(state) if name.endswith(".yaml")]
+        return sorted((one for one in found if not id_problem(one)), key=natural)
+
+    def count(self, state: State) -> int:
+        """How many task files are in a folder; from names alone."""
+        names = self.names(state)
+        if state in (State.PENDING, State.REJECTED):
+            return sum(1 for name in names if is_task_name(name))
+        return sum(1 for name in names if name.endswith(".yaml") and not id_problem(name[:-5]))
+
+    def names(self, state: State) -> list[str]:
+        """Every name in a state's folder."""
+        try:
+            return os.listdir(f"{self.tasks}/{state}")
+        except FileNotFoundError:
+            return []
+
+    def pending_files(self) -> Iterator[os.DirEntry[str]]:
+        """What lies in pending/ and claims to be a task, in no order."""
+        try:
+            with os.scandir(f"{self.tasks}/{State.PENDING}") as entries:
+                for entry in entries:
+                    if is_task_name(entry.name) or is_strange(entry):
+                        yield entry
+        except FileNotFoundError:
+            return
+
+    def state_of(self, task_id: str) -> State | None:
+        """The folder that holds `<id>.yaml`; None if none does."""
+        for state in (State.ASSIGNED, State.PENDING, *ENDED):
+            if os.path.lexists(self.path(state, task_id)):
+                return state
+        return None
+
+    def archived(self, task_id: str) -> str:
+        """The archived file of a task that ended long ago; "" if there is none."""
+        try:
+            months = os.listdir(self.archive)
+        except FileNotFoundError:
+            return ""
+        for month in months:
+            for state in ENDED:
+                path = f"{self.archive}/{month}/{state}/{task_id}.yaml"
+                if os.path.exists(path):
+                    return path
+        return ""
+
+    def run_numbers(self, task_id: str) -> list[int]:
+        """The attempts made so far, oldest first."""
+        try:
+            return sorted(int(name) for name in os.listdir(f"{self.runs}/{task_id}") if name.isdecimal())
+        except FileNotFoundError:
+            return []
+
+    def assignments(self) -> dict[str, list[str]]:
+        """Who has what: task id → names of the files that say so (more than one only after a mishap)."""
+        found: dict[str, list[str]] = {}
+        for name in self.names(State.ASSIGNED):
+            stem, mark, number = name.removesuffix(".yaml").rpartition("_agent_")
+            if mark and number.isdecimal() and name.endswith(".yaml") and not name.startswith("."):
+                found.setdefault(stem, []).append(name)
+        return found

@@ -1,0 +1,163 @@
+"""What a crash left, put right before the first turn; then starting is like going on.
+
+| found in assigned/                                  | what it was                    | what is done        |
+|-----------------------------------------------------|--------------------------------|---------------------|
+| a task, nobody has it                               | died between claim and start   | back to pending     |
+| a task, somebody has it, its run lives              | the dispatcher died            | taken up            |
+| …, the run has a verdict                            | died between verdict and commit| the rest is done    |
+| …, the run has ended and wrote its exit status      | the dispatcher was away        | judged as always    |
+| …, the run was started and is gone without a status | the machine or wrapper died    | judged as lost      |
+| …, nothing of the run was started                   | died before the spawn          | back to pending     |
+| somebody has it, but there is no task               | died after the commit          | the note is removed |
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from orchestrator import process, runs
+from orchestrator.agents import AGENTS
+from orchestrator.config import AgentConfig
+from orchestrator.errors import InvalidTask
+from orchestrator.launcher import end_leftovers
+from orchestrator.process import Identity
+from orchestrator.reading import read_bytes
+from orchestrator.spool import TaskQueue
+from orchestrator.states import ENDED, State
+from orchestrator.supervisor import Live
+from orchestrator.task import Task, parse
+
+NewLive = Callable[[Task, int, str, str, AgentConfig, float], Live]
+
+
+class Recovery:
+    """Reads assigned/ and says what goes on."""
+
+    def __init__(
+        self, queue: TaskQueue, agents: dict[str, AgentConfig], new_live: NewLive, tell: Callable[[str, str, str], None]
+    ) -> None:
+        self.queue = queue
+        self.agents = agents
+        self._new_live = new_live
+        self._tell = tell
+
+    def run(self, now: float) -> list[Live]:
+        """Put right what can be; the runs to take up (they live, or wait for their verdict)."""
+        self.queue.sweep_drafts(now)
+        self._finish_moves()
+        lives = []
+        assignments = self.queue.assignments()
+        for task_id in self.queue.ids(State.ASSIGNED):
+            if live := self._take_up(task_id, assignments.pop(task_id, []), now):
+                lives.append(live)
+        for task_id, names in assignments.items():
+            for name in names:
+                self._end_orphan(task_id, name, now)
+        self._drop_stray_results()
+        self.queue.sync()
+        return lives
+
+    def _finish_moves(self) -> None:
+        # Where no atomic move exists (files.move), a crash leaves one file under two names.
+        for task_id in self.queue.ids(State.ASSIGNED):
+            mine = self.queue.path(State.ASSIGNED, task_id)
+            for state in (State.PENDING, *ENDED):
+                other = self.queue.path(state, task_id)
+                if os.path.exists(other) and os.path.samefile(mine, other):
+                    self.queue.drop_copy(other if state is State.PENDING else mine)
+                    break
+
+    def _take_up(self, task_id: str, names: list[str], now: float) -> Live | None:
+        found = sorted((runs.assigned_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}"), name) for name in names)
+        found.sort(key=lambda row: row[0][2])
+        for (_, _, _), name in found[:-1]:
+            os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
+        if not found:
+            self._give_back(task_id, "was claimed when the dispatcher died")
+            return None
+        (slot, agent, number), name = found[-1]
+        folder = self.queue.run_folder(task_id, number)
+        record = runs.read_record(folder) if number else None
+        alive = bool(number) and runs.is_alive(folder)
+        if not number or (record is None and not alive and not runs.has_begun(folder)):
+            os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
+            self._give_back(task_id, "was about to start when the dispatcher died")
+            return None
+        try:
+            task = parse(read_bytes(self.queue.path(State.ASSIGNED, task_id)), task_id)
+        except InvalidTask as problem:
+            task = self._as_given(folder, task_id)
+            self._tell("warning", task_id, f"its file was changed while it ran and cannot be read any more: {problem}")
+        settings = self.agents.get(agent) or _settings_of(record)
+        live = self._new_live(task, number, agent, slot, settings, record.started_at if record else now)
+        live.identity = record.identity if record else self._find(folder)
+        if record and record.boot == process.boot_id():
+            gone = max(0.0, time.monotonic() - record.started_monotonic)
+            live.started -= gone
+        if alive:
+            self._tell("resumed", task_id, f"run {number} on {slot} ({agent}) lives; taken up")
+        return live
+
+    def _as_given(self, folder: str, task_id: str) -> Task:
+        try:
+            return parse(read_bytes(f"{folder}/task.yaml"), task_id)
+        except (InvalidTask, OSError):
+            return Task(id=task_id, description="(its file cannot be read)")
+
+    def _find(self, folder: str) -> Identity:
+        """The first process of a run whose record was never written: the session's leader, if it lives."""
+        members = process.members(folder)
+        leaders = [pid for pid in members if (status := process.stat(pid)) and status.session == pid]
+        return process.identity((leaders or members or [0])[0])
+
+    def _give_back(self, task_id: str, why: str) -> None:
+        try:
+            self.queue.release(task_id)
+            self._tell("recovered", task_id, f"{why}; back to pending")
+        except FileExistsError:
+            self.queue.reject(
+                self.queue.path(State.ASSIGNED, task_id),
+                State.ASSIGNED,
+                f"{why}, and tasks/pending/ holds a file of that id",
+            )
+
+    def _end_orphan(self, task_id: str, name: str, now: float) -> None:
+        number = runs.assigned_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")[2]
+        folder = self.queue.run_folder(task_id, number)
+        if number and runs.is_alive(folder):
+            end_leftovers(folder, 5.0)
+            self._tell("warning", task_id, f"run {number} lived on after its task's file was taken away; ended")
+        os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
+
+    def _drop_stray_results(self) -> None:
+        # `retry` died between its move and this; the run's folder holds the same file.
+        for state in ENDED:
+            folder = f"{self.queue.tasks}/{state}"
+            names = set(os.listdir(folder))
+            for name in names:
+                task_id = name.removesuffix("_result.yaml")
+                if (
+                    task_id == name
+                    or f"{task_id}.yaml" in names
+                    or os.path.exists(self.queue.path(State.ASSIGNED, task_id))
+                ):
+                    continue
+                kept = [f"{self.queue.run_folder(task_id, n)}/result.yaml" for n in self.queue.run_numbers(task_id)]
+                if any(_same(f"{folder}/{name}", path) for path in kept):
+                    self.queue.drop_copy(f"{folder}/{name}")
+
+
+def _settings_of(record: runs.Record | None) -> AgentConfig:
+    """For a run whose agent is in config.yaml no more: its output is still read by the adapter it was started with."""
+    kind = record.adapter if record and record.adapter in AGENTS else "command"
+    return AgentConfig.model_validate({"adapter": kind, "command": "false"})
+
+
+def _same(first: str, second: str) -> bool:
+    try:
+        with open(first, "rb") as one, open(second, "rb") as two:
+            return one.read() == two.read()
+    except OSError:
+        return False

@@ -1,0 +1,178 @@
+"""The agents of this root: which there are, their slots, which are paused and why.
+
+A pause survives a restart as one small file per agent in .orchestrator/agents/; deleting it is
+the same as ending the pause. Who is busy is not kept: it is counted from what runs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from orchestrator import files
+from orchestrator.agents import adapter_for
+from orchestrator.config import AgentConfig, Config
+from orchestrator.errors import InvalidConfig, InvalidTask
+from orchestrator.names import nearest
+from orchestrator.reading import parse_mapping, read_bytes
+from orchestrator.router import AgentView
+from orchestrator.runs import epoch, utc
+from orchestrator.writing import to_yaml
+
+
+class Pause(NamedTuple):
+    """An agent takes no work until then."""
+
+    until: float  # epoch seconds UTC
+    reason: str
+    since: float = 0.0  # epoch seconds UTC
+
+
+def clock(moment: float) -> str:
+    """A moment as a person's time of day: with seconds if it is near, with the date if it is not today."""
+    then, now = datetime.fromtimestamp(moment), datetime.now()
+    if abs((then - now).total_seconds()) < 600:
+        return then.strftime("%H:%M:%S")
+    return then.strftime("%H:%M" if then.date() == now.date() else "%b %d %H:%M")
+
+
+class AgentRegistry:
+    """Agents by name, in the order of config.yaml; their slots are agent_01, agent_02, … through all of them."""
+
+    def __init__(self, own: str, config: Config, sizes: Mapping[str, int], path: str | None = None) -> None:
+        self._folder = f"{own}/agents"
+        self._path = path
+        self._pauses: dict[str, Pause] = {}
+        self._missing: dict[str, tuple[float, str]] = {}
+        self._worked: dict[str, float] = {}
+        self.agents: dict[str, AgentConfig] = {}
+        self.slots: dict[str, tuple[str, ...]] = {}
+        self.configure(config, sizes)
+
+    def configure(self, config: Config, sizes: Mapping[str, int]) -> None:
+        """Take up a config; `sizes` (of --agents) say which agents and how many. Raises InvalidConfig."""
+        table = config.agent_table(self._path)
+        for name in sizes:
+            if name not in table:
+                raise InvalidConfig(
+                    f"--agents {name}: no such agent here{nearest(name, table)}; there are: {', '.join(table)}"
+                )
+        if sizes:
+            table = {n: a.model_copy(update={"max_instances": sizes[n]}) for n, a in table.items() if sizes.get(n)}
+        self.agents = table
+        number, self.slots = 0, {}
+        for name, agent in table.items():
+            self.slots[name] = tuple(f"agent_{number + i + 1:02d}" for i in range(agent.max_instances))
+            number += agent.max_instances
+        self.look()
+
+    def program(self, name: str) -> tuple[str, ...]:
+        """The agent's command as words, the program's path found out; () if it cannot be found."""
+        agent = self.agents[name]
+        words = tuple(shlex.split(agent.command))
+        if not words:
+            return ()
+        found = shutil.which(os.path.expanduser(words[0]), path=agent.env.get("PATH", self._path))
+        return (found, *words[1:]) if found else ()
+
+    def missing(self, name: str) -> str:
+        """Why the agent cannot be started at all; "" if it can."""
+        agent = self.agents[name]
+        if adapter_for(name, agent).kind == "shell" or self.program(name):
+            return ""
+        return f"cannot start: {shlex.split(agent.command)[0]!r} is not on PATH"
+
+    def views(self, busy: Mapping[str, str], now: float) -> list[AgentView]:
+        """All agents as they are now; `busy` maps a slot that has a run to its agent's name."""
+        views = []
+        for name, agent in self.agents.items():
+            mine = frozenset(slot for slot, owner in busy.items() if owner == name or slot in self.slots[name])
+            views.append(
+                AgentView(
+                    name,
+                    agent,
+                    adapter_for(name, agent),
+                    self.slots[name],
+                    mine,
+                    self.paused(name, now),
+                    frozenset(self.agents),
+                )
+            )
+        return views
+
+    # -- pauses -----------------------------------------------------------------------------
+
+    def paused(self, name: str, now: float) -> str:
+        """Why the agent takes no work now, such as "paused until 14:05 (rate limit)"; "" if it does."""
+        if missing := self._missing_lately(name, now):
+            return missing
+        pause = self._pauses.get(name)
+        return f"paused until {clock(pause.until)} ({pause.reason})" if pause and pause.until > now else ""
+
+    def _missing_lately(self, name: str, now: float) -> str:
+        # Looked up again every ten seconds at most: PATH is searched on disk.
+        then, answer = self._missing.get(name, (-1e9, ""))
+        if not 0 <= now - then < 10:
+            answer = self.missing(name)
+            self._missing[name] = (now, answer)
+        return answer
+
+    def pause(self, name: str, until: float, reason: str) -> None:
+        """Give the agent no work until then (epoch seconds UTC). A pause that is longer already stays."""
+        known = self._pauses.get(name)
+        if known and known.until >= until:
+            return
+        now = time.time()
+        self._pauses[name] = Pause(until, reason, now)
+        os.makedirs(self._folder, exist_ok=True)
+        text = to_yaml({"paused_until": utc(math.ceil(until)), "reason": reason, "since": utc(now)})
+        files.replace(f"{self._folder}/{name}.yaml", text, sync=False)
+
+    def worked(self, name: str, started_at: float, now: float) -> None:
+        """It has done a task well. If that was started after the pause was set, the pause is over."""
+        self._worked[name] = now
+        pause = self._pauses.get(name)
+        if pause and started_at > pause.since:
+            self.resume(name)
+
+    def worked_at(self, name: str) -> float:
+        """When it last did a task well (epoch seconds); 0.0 if it did not since we started."""
+        return self._worked.get(name, 0.0)
+
+    def resume(self, name: str) -> None:
+        """The pause is over, whatever it was for."""
+        self._pauses.pop(name, None)
+        try:
+            os.unlink(f"{self._folder}/{name}.yaml")
+        except FileNotFoundError:
+            pass
+
+    def look(self) -> None:
+        """Take up what was changed by hand: a pause whose file is gone is over."""
+        self._pauses = {name: pause for name in self.agents if (pause := self._read_pause(name))}
+
+    def next_resume(self, now: float) -> float | None:
+        """When the next pause ends (epoch seconds); None if nothing is paused."""
+        return min((pause.until for pause in self._pauses.values() if pause.until > now), default=None)
+
+    def _read_pause(self, name: str) -> Pause | None:
+        try:
+            values = parse_mapping(read_bytes(f"{self._folder}/{name}.yaml"))
+        except (OSError, InvalidTask):
+            return None
+        until = epoch(values.get("paused_until"))
+        return Pause(until, str(values.get("reason", "")), epoch(values.get("since"))) if until else None
+
+
+def wants(names: Iterable[str], preferred: str) -> str:
+    """Why `preferred` names no agent at all; "" if it does (here, or as a built-in kind)."""
+    from orchestrator.agents import AGENTS
+
+    known = [*names, *AGENTS]
+    return "" if preferred in known else f"unknown agent {preferred!r}{nearest(preferred, known)}"

@@ -1,0 +1,264 @@
+"""tasks/runs/<task>/<n>/: one folder per attempt, readable by anybody.
+
+prompt.md      what it was told             script       a shell task's own script
+run.yaml       what was started, by whom    alive        locked by the kernel while anything of it lives
+stdout.log  stderr.log                      exit         its exit status, written by the wrapper
+output.md      its answer                   result.yaml  our verdict; immutable
+retried        a person gave it back        cancelled    a person wants it ended
+assigned.yaml  who had it, once that is over
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import time
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from orchestrator import files, locks
+from orchestrator.errors import AlreadyExists, InvalidTask
+from orchestrator.process import Identity
+from orchestrator.reading import parse_mapping, read_bytes
+from orchestrator.states import Outcome, State
+from orchestrator.writing import Value, to_yaml
+
+
+def utc(moment: float) -> str:
+    """Seconds since the epoch as `2025-01-15T10:00:00Z`."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def epoch(text: object) -> float:
+    """The other way; 0.0 for what is no time."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+class Result(NamedTuple):
+    """The verdict on one run: what `<task>_result.yaml` holds."""
+
+    task_id: str
+    agent_id: str
+    agent_type: str
+    run: int
+    status: Outcome
+    completed_at: float  # epoch seconds UTC
+    state: State = State.COMPLETED  # where the verdict sends the task
+    started_at: float = 0.0
+    exit_code: int | None = None
+    reason: str = ""  # one line: why it is not a success, and what follows
+    output_file: str = ""
+    files_modified: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    known_issues: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    code_structure: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+    session_id: str = ""
+    tokens: dict[str, int] | None = None
+    cost_usd: float | None = None
+    retry_at: float | None = None  # epoch seconds UTC: when the next attempt may start
+    paused_until: float | None = None  # epoch seconds UTC: its agent takes no work until then
+    counts: bool = True  # whether this attempt counts against max_retries
+    title: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What every merged entry of this run carries."""
+        return f"{self.task_id}/{self.run}"
+
+    def to_yaml(self) -> bytes:
+        """The file, with the keys that users of the format know first."""
+        fields: dict[str, Value] = {
+            "task_id": self.task_id,
+            "agent_id": self.agent_id,
+            "completed_at": utc(self.completed_at),
+            "status": str(self.status),
+            "output_file": self.output_file or None,
+            "files_modified": self.files_modified,
+            "title": self.title or None,
+            "agent_type": self.agent_type,
+            "run": self.run,
+            "goes_to": str(self.state),
+            "reason": self.reason or None,
+            "started_at": utc(self.started_at) if self.started_at else None,
+            "exit_code": self.exit_code,
+            "notes": self.notes or None,
+            "known_issues": self.known_issues or None,
+            "objectives": self.objectives or None,
+            "code_structure": self.code_structure or None,
+            "questions": self.questions or None,
+            "session_id": self.session_id or None,
+            "tokens": self.tokens,
+            "cost_usd": self.cost_usd,
+            "retry_at": utc(math.ceil(self.retry_at)) if self.retry_at else None,
+            "paused_until": utc(math.ceil(self.paused_until)) if self.paused_until else None,
+            "counts": None if self.counts else False,
+        }
+        return to_yaml(fields)
+
+
+def read_result(path: str) -> Result | None:
+    """A result file as it was written; None if there is none or it cannot be read."""
+    values = _mapping(path)
+    try:
+        return Result(
+            task_id=str(values["task_id"]),
+            agent_id=str(values.get("agent_id", "")),
+            agent_type=str(values.get("agent_type", "")),
+            run=int(values.get("run", 0)),
+            status=Outcome(values["status"]),
+            completed_at=epoch(values.get("completed_at")),
+            state=State(values.get("goes_to", State.COMPLETED)),
+            started_at=epoch(values.get("started_at")),
+            exit_code=values.get("exit_code"),
+            reason=str(values.get("reason", "")),
+            output_file=str(values.get("output_file", "")),
+            session_id=str(values.get("session_id", "")),
+            tokens=values.get("tokens"),
+            cost_usd=values.get("cost_usd"),
+            retry_at=epoch(values["retry_at"]) if values.get("retry_at") else None,
+            paused_until=epoch(values["paused_until"]) if values.get("paused_until") else None,
+            counts=bool(values.get("counts", True)),
+            title=str(values.get("title", "")),
+            **{key: words(values.get(key)) for key in FACTS},
+        )
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+FACTS = ("files_modified", "notes", "known_issues", "objectives", "code_structure", "questions")
+FACTS_EXAMPLE = """\
+files_modified: ["src/auth.py"]
+notes: ["what the next agent on this project should know"]
+known_issues: ["what you found broken and did not mend"]
+objectives: ["what should be done next"]
+code_structure: ["src/auth.py: login and sessions"]
+questions: ["only what you cannot go on without: the task then waits for a person"]"""
+
+
+def words(value: Any) -> tuple[str, ...]:
+    """A list of lines, whatever an agent or a person made of it."""
+    if value is None or value == "":
+        return ()
+    if isinstance(value, (list, tuple)):
+        return tuple(text for one in value if one is not None and (text := _one(one)))
+    return (_one(value),)
+
+
+def _one(value: Any) -> str:
+    # `- fix: this` is a mapping to YAML, and a sentence to whoever wrote it.
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_one(one)}" for key, one in value.items())
+    return str(value).strip()
+
+
+def _mapping(path: str) -> dict[str, Any]:
+    try:
+        return parse_mapping(read_bytes(path))
+    except (OSError, InvalidTask):
+        return {}
+
+
+class Record(NamedTuple):
+    """run.yaml: what was started. Written just after the spawn; a crash may leave none."""
+
+    pid: int
+    started_ticks: int
+    boot: str
+    started_monotonic: float  # the clock that stops while the machine sleeps
+    started_at: float
+    agent_id: str
+    agent_type: str
+    adapter: str
+    argv: tuple[str, ...]
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.pid, self.started_ticks, self.boot)
+
+
+def write_record(folder: str, record: Record) -> None:
+    """Not synced: after a power cut there is no process that it could speak of."""
+    fields: dict[str, Value] = {
+        "pid": record.pid,
+        "started_ticks": record.started_ticks,
+        "boot": record.boot,
+        "started_monotonic": record.started_monotonic,
+        "started_at": utc(record.started_at),
+        "agent_id": record.agent_id,
+        "agent_type": record.agent_type,
+        "adapter": record.adapter,
+        "argv": record.argv,
+    }
+    files.write(f"{folder}/run.yaml", to_yaml(fields))
+
+
+def read_record(folder: str) -> Record | None:
+    """None if the run was never started, or died before it could be written down."""
+    values = _mapping(f"{folder}/run.yaml")
+    try:
+        return Record(
+            int(values["pid"]),
+            int(values["started_ticks"]),
+            str(values["boot"]),
+            float(values["started_monotonic"]),
+            epoch(values["started_at"]),
+            str(values["agent_id"]),
+            str(values["agent_type"]),
+            str(values.get("adapter", "command")),
+            words(values.get("argv")),
+        )
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def take_alive(folder: str) -> int:
+    """Open and lock the run's `alive` file; the descriptor that the agent shall inherit."""
+    fd = os.open(f"{folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    for attempt in range(20):  # whoever only looks holds it for microseconds
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            time.sleep(0.001 * attempt)
+    os.close(fd)
+    raise AlreadyExists(f"{folder}: something of this run lives already")
+
+
+def is_alive(folder: str) -> bool:
+    """Whether anything that inherited the lock still lives; the kernel says so."""
+    return locks.is_locked(f"{folder}/alive")
+
+
+def has_begun(folder: str) -> bool:
+    """Whether anything of the run was ever started: its wrapper's first word, or what came after it."""
+    for name in ("alive", "exit", "result.yaml", "stdout.log", "stderr.log", "output.md"):
+        try:
+            if os.stat(f"{folder}/{name}").st_size:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def read_exit(folder: str) -> int | None:
+    """The exit status as a shell gives it; None if it was not written."""
+    try:
+        with open(f"{folder}/exit", encoding="ascii") as file:
+            return int(file.read(8))
+    except (OSError, ValueError):
+        return None
+
+
+def assigned_run(path: str) -> tuple[str, str, int]:
+    """(agent id, agent type, run number) of an assignment file; ("", "", 0) if it cannot be read."""
+    values = _mapping(path)
+    try:
+        return str(values["agent_id"]), str(values.get("agent_type", "")), int(values.get("run", 0))
+    except (KeyError, ValueError, TypeError):
+        return "", "", 0

@@ -1,0 +1,257 @@
+"""The queue: the only room that knows that a task is a file in a folder.
+
+    tasks/pending/   task_001.yaml                               people and programs write here
+    tasks/assigned/  task_001.yaml  task_001_agent_01.yaml       who has it
+    tasks/completed/ task_001.yaml  task_001_result.yaml         failed/ and review/ alike
+    tasks/rejected/  whatever.yaml  whatever.yaml.reason.txt     no task
+    tasks/runs/      task_001/1/ …                               one folder per run
+    tasks/archive/   2026-11/ …                                  ended long ago
+
+Every change of state is one move that refuses to overwrite. Moves collect the folders they
+touched; `sync` makes them durable together, so that many tasks cost few syncs. Nobody is told
+of a change before `sync` has returned.
+
+This module loads in a few milliseconds (no YAML, no pydantic): `orchestrate add` is used in loops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from orchestrator import files, ids, locks
+from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, QueueFull, Refused
+from orchestrator.names import id_problem, nearest, printable
+from orchestrator.places import Places, find_root, is_task_name
+from orchestrator.states import MOVES, State
+from orchestrator.together import Together
+from orchestrator.writing import Value, to_yaml
+
+
+class TaskQueue(Places):
+    """A queue of files below `root`. Any number of processes may use it at once.
+
+    TaskQueue("/path/to/project").add({"description": "Fix the login"})  →  "task_001"
+    """
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._drafts = f"{self.tasks}/.drafts"
+        self._together = Together()
+
+    def make_folders(self) -> None:
+        """All folders of the spool; those that are there already stay as they are."""
+        for folder in (*(f"{self.tasks}/{state}" for state in State), self.runs, self._drafts, self.own):
+            os.makedirs(folder, exist_ok=True)
+
+    # -- add --------------------------------------------------------------------------------
+
+    def add(self, task: str | Mapping[str, Value], **fields: Value) -> str:
+        """Add a task, durably: its description, or all its fields; its id (`task_001`, … if none is given).
+
+        Any number of processes at once get different ids. Raises InvalidTask, AlreadyExists, QueueFull,
+        InvalidConfig; nothing was added then.
+        """
+        from orchestrator import config
+        from orchestrator.task import parse
+
+        values = {**({"description": task} if isinstance(task, str) else task), **fields}
+        parse(to_yaml(values), "task")
+        limits = config.load(self.root).queue
+        return self.put(values, limits.max_size, limits.ids == "unique")
+
+    def put(self, fields: Mapping[str, Value], max_size: int = 1000, unique: bool = False) -> str:
+        """`add` for fields that were checked already; loads no YAML parser and no models."""
+        given = str(fields.get("id") or "")
+        if given and (problem := id_problem(given)):
+            raise InvalidTask(f"id {problem}")
+        self.make_folders()
+        with locks.locked(f"{self.own}/ids.lock"):
+            if self.count(State.PENDING) >= max_size:
+                raise QueueFull(f"{max_size} tasks wait already (queue.max_size in config.yaml); nothing was added")
+            task_id = given or (ids.unique_id() if unique else ids.next_id(self))
+            if given and (taken := self.state_of(given) or self.archived(given)):
+                raise AlreadyExists(f"{given}: a task of that id exists ({taken}); choose another id")
+            content = to_yaml({**fields, "id": task_id} if given else {"id": task_id, **fields})
+            files.publish(self.path(State.PENDING, task_id), content, drafts=self._drafts)
+        files.sync_folder(f"{self.tasks}/{State.PENDING}")
+        return task_id
+
+    # -- move -------------------------------------------------------------------------------
+
+    def _move(self, source: str, target: str, before: State, after: State) -> None:
+        assert after in MOVES[before], f"{before} → {after} is no lawful move"
+        files.move(source, target)
+        self._together.folder(os.path.dirname(source))
+        self._together.folder(os.path.dirname(target))
+
+    def claim(self, name: str, task_id: str) -> None:
+        """pending/<name> → assigned/<id>.yaml. Raises FileExistsError, FileNotFoundError; nothing changed then."""
+        source = f"{self.tasks}/{State.PENDING}/{name}"
+        self._move(source, self.path(State.ASSIGNED, task_id), State.PENDING, State.ASSIGNED)
+
+    def assign(self, task_id: str, agent_id: str, agent_type: str, run: int, assigned_at: str) -> None:
+        """Write who has a claimed task; there, and durable, after `sync`. The file lives as long as the run."""
+        who: dict[str, Value] = {"task_id": task_id, "agent_id": agent_id, "agent_type": agent_type}
+        content = to_yaml({**who, "assigned_at": assigned_at, "run": run})
+        self._together.publish(self.assignment_path(task_id, agent_id), content, drafts=self._drafts)
+
+    def release(self, task_id: str) -> None:
+        """assigned → pending: to be tried again."""
+        self._move(self.path(State.ASSIGNED, task_id), self.path(State.PENDING, task_id), State.ASSIGNED, State.PENDING)
+
+    def place_result(self, task_id: str, state: State, run_result: str) -> None:
+        """Give a run's result its name beside where the task is about to go. Twice does no harm."""
+        target = self.result_path(state, task_id)
+        try:
+            files.link(run_result, target)
+        except FileExistsError:
+            # Left by an attempt that died before its commit, or by an earlier verdict: the run's
+            # own folder keeps each of them.
+            with open(run_result, "rb") as file:
+                files.replace(target, file.read())
+        self._together.folder(os.path.dirname(target))
+
+    def take_back_result(self, task_id: str, state: State, run_result: str) -> None:
+        """Undo `place_result`: the task never got there. The run's folder keeps the result."""
+        target = self.result_path(state, task_id)
+        if os.path.exists(target) and os.path.samefile(target, run_result):
+            os.unlink(target)
+
+    def commit(self, task_id: str, state: State) -> None:
+        """assigned → its end. This move is the commit. Raises FileNotFoundError: it is ours no more."""
+        self._move(self.path(State.ASSIGNED, task_id), self.path(state, task_id), State.ASSIGNED, state)
+
+    def unassign(self, task_id: str, agent_id: str, run: int = 0) -> None:
+        """Nobody has it any more. The note of a run goes into its folder: where files were deleted,
+        ext4 without a journal is slow for minutes to make new ones."""
+        note = self.assignment_path(task_id, agent_id)
+        try:
+            if run and os.path.isdir(self.run_folder(task_id, run)):
+                os.rename(note, f"{self.run_folder(task_id, run)}/assigned.yaml")
+            else:
+                os.unlink(note)
+        except FileNotFoundError:
+            pass
+
+    def drop_copy(self, path: str) -> None:
+        """Remove a file whose bytes are kept elsewhere already."""
+        os.unlink(path)
+        self._together.folder(os.path.dirname(path))
+
+    def reject(self, path: str, before: State, reason: str) -> str:
+        """Move what is no task aside, as it is, and say why beside it; its new path.
+
+        The reason is one line; it does not repeat the content.
+        """
+        name = os.path.basename(path)
+        for count in range(1, 10_000):
+            target = f"{self.tasks}/{State.REJECTED}/{_numbered(name, count)}"
+            if os.path.lexists(target + ".reason.txt"):
+                continue
+            try:
+                self._move(path, target, before, State.REJECTED)
+            except FileExistsError:
+                continue
+            shown = printable(f"tasks/{before}/{name}")
+            files.replace(target + ".reason.txt", f"{shown}: {reason}\n".encode("utf-8", "replace"))
+            return target
+        raise Refused(f"{printable(path)}: tasks/rejected/ holds 10,000 files of that name")
+
+    def sync(self, *folders: str) -> None:
+        """Make every move and note since the last sync durable, and the names in these folders. Raises OSError."""
+        self.begin_sync(*folders)()
+
+    def begin_sync(self, *folders: str) -> Callable[[], None]:
+        """Begin with `sync`; what is returned waits for its end, and raises what it raised."""
+        together, self._together = self._together, Together()
+        for folder in folders:
+            together.folder(folder)
+        return files.in_background(together.sync)
+
+    def sweep_drafts(self, now: float) -> int:
+        """Remove what writers that died left half made."""
+        folders = (self._drafts, self.runs, self.own, *(f"{self.tasks}/{state}" for state in State))
+        return sum(files.sweep_drafts(folder, now) for folder in folders)
+
+    # -- what a person says -----------------------------------------------------------------
+
+    def require(self, task_id: str) -> State:
+        """The state of a task. Raises NotFound with the nearest id."""
+        state = self.state_of(task_id) or (State.PENDING if task_id in ids.stated(self) else None)
+        if state is None:
+            everywhere = [one for state in State for one in self.ids(state)]
+            hint = nearest(task_id, everywhere)
+            where = self.archived(task_id)
+            raise NotFound(
+                f"{printable(task_id)}: archived as {os.path.relpath(where, self.root)}"
+                if where
+                else f"{printable(task_id)}: no such task{hint}"
+            )
+        return state
+
+    def mark(self, task_id: str, word: str, note: str = "") -> None:
+        """Leave a person's word (`retried`) in the folder of the last run."""
+        numbers = self.run_numbers(task_id)
+        if not numbers:
+            return
+        path = f"{self.run_folder(task_id, numbers[-1])}/{word}"
+        files.replace(path, note.encode())
+        files.sync_folder(os.path.dirname(path))
+
+    def retry(self, task_id: str, note: str = "") -> None:
+        """Bring a failed task, or one in review, back to pending with a fresh budget of attempts.
+
+        A task that waits for its next attempt is tried at once. Raises NotFound, Refused.
+        """
+        state = self.require(task_id)
+        if state is State.COMPLETED:
+            raise Refused(f"{task_id}: is completed; a finished result never changes. Add a new task instead")
+        if state is State.ASSIGNED:
+            raise Refused(f"{task_id}: is running; 'orchestrate cancel {task_id}' ends it first")
+        self.mark(task_id, "retried", note)
+        if state is State.PENDING:
+            return
+        self._move(self.path(state, task_id), self.path(State.PENDING, task_id), state, State.PENDING)
+        # The verdict's second name goes; the file itself stays in the run's folder.
+        try:
+            os.unlink(self.result_path(state, task_id))
+        except FileNotFoundError:
+            pass
+        self.sync()
+
+    def cancel_waiting(self, task_id: str, result: bytes) -> None:
+        """pending → failed (review → failed), with a result that says it was cancelled.
+
+        Raises Refused; FileNotFoundError if it was claimed in that very moment. Nothing was changed then.
+        """
+        state = self.require(task_id)
+        if state not in (State.PENDING, State.REVIEW):
+            raise Refused(f"{task_id}: is {state}; only a waiting or running task can be cancelled")
+        target = self.result_path(State.FAILED, task_id)
+        if os.path.lexists(self.path(State.FAILED, task_id)):
+            raise Refused(f"{task_id}: tasks/failed/ holds a file of that id already; move it away first")
+        name = ids.stated(self).get(task_id) if self.state_of(task_id) is None else f"{task_id}.yaml"
+        files.replace(target, result)
+        try:
+            self._move(f"{self.tasks}/{state}/{name}", self.path(State.FAILED, task_id), state, State.FAILED)
+        except FileNotFoundError:
+            os.unlink(target)
+            raise
+        if state is State.REVIEW:
+            try:
+                os.unlink(self.result_path(state, task_id))
+            except FileNotFoundError:
+                pass
+        self.sync()
+
+
+def _numbered(name: str, count: int) -> str:
+    """`name`, or `stem.2.yaml` and so on; short enough that `.reason.txt` fits behind it."""
+    stem, ending = os.path.splitext(name)
+    while len(os.fsencode(f"{stem}{ending}")) > 235:
+        stem, ending = (stem[:-1], ending) if stem else (ending[:200], "")
+    return f"{stem}{ending}" if count == 1 else f"{stem}.{count}{ending}"
+
+
+__all__ = ["TaskQueue", "find_root", "is_task_name"]

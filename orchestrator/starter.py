@@ -1,0 +1,246 @@
+"""From what waits to what runs: claim, write down who has it, sync, start. Many at once share their syncs.
+
+Nothing is started before its claim is durable: else a power cut would bring the task back to
+pending/ and it would run twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from orchestrator import files, launcher, prompt, router, runs
+from orchestrator.agents import adapter_for
+from orchestrator.agents.base import Request
+from orchestrator.clock import Clock
+from orchestrator.config import AgentConfig, Config
+from orchestrator.context import Context
+from orchestrator.errors import OrchestrateError, PromptTooLong
+from orchestrator.intake import Intake
+from orchestrator.launcher import Launch
+from orchestrator.registry import AgentRegistry
+from orchestrator.router import AgentView
+from orchestrator.spool import TaskQueue
+from orchestrator.states import Outcome
+from orchestrator.supervisor import Live, Supervisor
+from orchestrator.task import Task
+from orchestrator.waiting import Entry
+
+
+class Claim(NamedTuple):
+    """A task that has just become ours, and who shall do it."""
+
+    entry: Entry
+    agent: str
+    slot: str
+    content: bytes  # of its file
+
+
+class Prepared(NamedTuple):
+    """A run that only has to be started; or why it cannot be."""
+
+    live: Live
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    stdin: str
+    failed: tuple[Outcome, str] | None = None
+
+
+class Starter:
+    """Starts runs."""
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        registry: AgentRegistry,
+        context: Context,
+        launch: Launch,
+        intake: Intake,
+        supervisor: Supervisor,
+        clock: Clock,
+        environment: Mapping[str, str],
+        tell: Callable[..., None],
+    ) -> None:
+        self.queue = queue
+        self.registry = registry
+        self.context = context
+        self.intake = intake
+        self.supervisor = supervisor
+        self.clock = clock
+        self._launch = launch
+        self._environment = environment
+        self._tell = tell
+        self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], Mapping[str, str]] = {}
+
+    def claim(self, wall: float) -> list[Claim]:
+        """Claim all that may start now; durable, with the notes of who has them, after the queue's `sync`."""
+        claimed: list[Claim] = []
+        self.intake.waiting.wake(wall)
+        busy = {live.slot: live.agent for live in self.supervisor}
+        while True:
+            views = self.registry.views(busy, wall)
+            if not any(view.free for view in views):
+                break
+
+            def may_start(entry: Entry, views: list[AgentView] = views) -> bool:
+                return router.choose(entry.task, views, entry.attempt.last_slot) is not None
+
+            entry = self.intake.waiting.best(wall, may_start)
+            if entry is None:
+                break
+            content = self.intake.current(entry, wall)
+            if content is None:
+                continue
+            choice = router.choose(entry.task, views, entry.attempt.last_slot)
+            assert choice is not None
+            try:
+                self.queue.claim(entry.name, entry.task.id)
+            except (FileExistsError, FileNotFoundError):
+                self.intake.waiting.take(entry.task.id)
+                self.intake.look([entry.name], wall)
+                continue
+            self.intake.waiting.take(entry.task.id)
+            busy[choice[1]] = choice[0]
+            claimed.append(Claim(entry, *choice, content))
+        for one in claimed:
+            self.queue.assign(one.entry.task.id, one.slot, one.agent, one.entry.attempt.made + 1, runs.utc(wall))
+        return claimed
+
+    def give_back(self, claimed: Sequence[Claim], error: OSError) -> None:
+        """No room on the disk to write down who has them: nobody has them."""
+        for entry, _, slot, _ in claimed:
+            self.queue.unassign(entry.task.id, slot)
+            try:
+                self.queue.release(entry.task.id)
+            except OSError:
+                continue  # the next start finds it claimed by nobody
+        self._tell("error", "", f"{len(claimed)} tasks cannot be claimed: {error.strerror}; tried again")
+
+    def live(
+        self, config: Config, task: Task, number: int, agent: str, slot: str, settings: AgentConfig, started_at: float
+    ) -> Live:
+        """A run as the supervisor watches it."""
+        adapter = adapter_for(agent, settings)
+        timeout = (
+            task.timeout_minutes * 60
+            if task.timeout_minutes
+            else settings.timeout_seconds or config.queue.default_timeout_minutes * 60
+        )
+        stuck = settings.stuck_after_seconds or max(config.limits.stuck_after_seconds, adapter.quiet_seconds)
+        folder = self.queue.run_folder(task.id, number)
+        return Live(
+            task, number, agent, slot, adapter, settings, folder, started_at, self.clock.lived(), timeout, stuck
+        )
+
+    def prepare(self, config: Config, claimed: Sequence[Claim], wall: float) -> list[Prepared]:
+        """Make the run folders with all that a run needs; while the claims are on their way to the disk."""
+        return [self._prepare(config, one, wall) for one in claimed]
+
+    def _prepare(self, config: Config, claim: Claim, wall: float) -> Prepared:
+        (entry, agent, slot, content), task = claim, claim.entry.task
+        live = self.live(config, task, entry.attempt.made + 1, agent, slot, self.registry.agents[agent], wall)
+        live.attempt = entry.attempt
+        try:
+            _make_folder(live.folder)
+            invocation = live.adapter.invoke(self._request(live, entry, content))
+        except PromptTooLong as error:
+            return Prepared(live, (), {}, "", (Outcome.CONTEXT_OVERFLOW, str(error)))
+        except (OrchestrateError, ValueError) as error:  # a NUL in an argument, a path of an answer that is none
+            return Prepared(live, (), {}, "", (Outcome.AGENT_ERROR, f"cannot be started: {error}"))
+        except OSError as error:
+            return Prepared(live, (), {}, "", (Outcome.OUT_OF_RESOURCES, f"no room to start it: {error.strerror}"))
+        env = {
+            **self._inherited(config.secrets, (*live.adapter.needs_env, *live.settings.pass_env)),
+            **invocation.env,
+            **live.settings.env,
+            "ORCHESTRATE_TASK_ID": task.id,
+            "ORCHESTRATE_RUN": str(live.number),
+            "ORCHESTRATE_AGENT_ID": slot,
+            "ORCHESTRATE_ROOT": self.queue.root,
+            "ORCHESTRATE_OUTPUT_FILE": f"{live.folder}/output.md",
+        }
+        return Prepared(live, invocation.argv, env, f"{live.folder}/prompt.md" if invocation.stdin else os.devnull)
+
+    def launch(self, prepared: Sequence[Prepared], wall: float) -> None:
+        """Start them. Their claims are durable."""
+        for one in prepared:
+            live = one.live
+            self.supervisor.lives[live.slot] = live
+            live.not_started = one.failed or self._spawn(one, wall)
+            if live.not_started is None:
+                said = f"run {live.number} on {live.slot} ({live.agent}): {live.task.title}"
+                self._tell("started", live.id, said, run=live.number, agent_id=live.slot, agent_type=live.agent)
+
+    def _spawn(self, one: Prepared, wall: float) -> tuple[Outcome, str] | None:
+        live = one.live
+        try:
+            started = self._launch.start(live.folder, one.argv, one.env, self.queue.root, one.stdin)
+        except (OSError, ValueError, OrchestrateError) as error:
+            cannot = isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EACCES)
+            words = "no room to start it" if cannot else "cannot start it"
+            return Outcome.OUT_OF_RESOURCES, f"{words}: {getattr(error, 'strerror', '') or error}"
+        live.child, live.identity = started.process, started.identity
+        argv = tuple(word[:1000] for word in one.argv)
+        runs.write_record(
+            live.folder,
+            runs.Record(*live.identity, time.monotonic(), wall, live.slot, live.agent, live.adapter.kind, argv),
+        )
+        return None
+
+    def _inherited(self, secrets: tuple[str, ...], needed: tuple[str, ...]) -> Mapping[str, str]:
+        """What an agent inherits, worked out once."""
+        key = (secrets, needed)
+        if key not in self._kept:
+            self._kept[key] = launcher.environment(self._environment, secrets, needed, {})
+        return self._kept[key]
+
+    def _request(self, live: Live, entry: Entry, content: bytes) -> Request:
+        task, attempt = live.task, entry.attempt
+        answers = {}
+        for one in task.dependencies:
+            name = self.context.output_name(one)
+            answers[one] = (name, _read(f"{self.queue.root}/{name}"))
+        text = prompt.assemble(
+            task,
+            self.queue.root,
+            f"{live.folder}/output.md",
+            live.agent,
+            live.number,
+            answers,
+            attempt.last_reason,
+            attempt.note,
+            attempt.last_status == Outcome.UNREADABLE,
+        )
+        files.write(f"{live.folder}/prompt.md", text.encode("utf-8", "replace"))
+        files.write(f"{live.folder}/task.yaml", content)
+        return Request(
+            task,
+            live.settings,
+            self.registry.program(live.agent),
+            text,
+            f"{live.folder}/prompt.md",
+            f"{live.folder}/output.md",
+            live.folder,
+            str(uuid.uuid4()),
+        )
+
+
+def _make_folder(path: str) -> None:
+    """A run's folder, and its task's; one that was prepared in vain is used again."""
+    for folder in (os.path.dirname(path), path):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            pass
+
+
+def _read(path: str, limit: int = 4_000_000) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read(limit)
+    except OSError:
+        return ""

@@ -1,0 +1,169 @@
+"""A task, as its file states it: frozen, every key known, every value checked.
+
+The JSON Schema that editors use is generated from this model (`orchestrator/schemas/`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from orchestrator.checking import Frozen, checked
+from orchestrator.errors import InvalidTask
+from orchestrator.names import PRIORITIES, id_from_stem, id_problem, natural, nearest, path_problem, printable
+from orchestrator.reading import parse_mapping
+from orchestrator.states import Priority
+
+ALIASES = {"content": "description", "preferred_agent_type": "preferred_agent"}
+
+
+def _priority(value: Any) -> Any:
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in PRIORITIES:
+            return Priority(PRIORITIES[word])
+        if word in ("0", "1", "2"):
+            return Priority(int(word))
+    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2:
+        return Priority(value)
+    raise ValueError("write high, normal or low (or 0, 1, 2)")
+
+
+def _moment(value: Any) -> Any:
+    if isinstance(value, datetime):
+        moment = value
+    elif isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            try:
+                moment = datetime.combine(date.fromisoformat(value), datetime.min.time())
+            except ValueError:
+                raise ValueError("write a time such as 2025-01-15T10:00:00Z") from None
+    else:
+        raise ValueError("write a time such as 2025-01-15T10:00:00Z, in quotes")
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is beyond the calendar") from None
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else () if value is None else value
+
+
+PriorityField = Annotated[
+    Priority,
+    BeforeValidator(_priority, json_schema_input_type=Any),
+    Field(json_schema_extra={"type": ["string", "integer"], "enum": ["high", "normal", "low", 0, 1, 2]}),
+]
+MomentField = Annotated[datetime, BeforeValidator(_moment, json_schema_input_type=str)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=list[str] | str)]
+
+
+class Task(Frozen):
+    """One request. Raises InvalidTask (through `parse`) for anything that is not one."""
+
+    id: str = Field("", description="Unique name; the file's stem if left out.")
+    description: str = Field(description="What to do. Alias: content.")
+    priority: PriorityField | None = Field(None, description="high, normal or low (0, 1, 2).")
+    created_at: MomentField | None = Field(None, description="For people and filters; the order is by arrival.")
+    dependencies: Words = Field((), description="Ids of tasks that must be completed first.")
+    context_files: Words = Field((), description="Files to read first, relative to the root; each must exist.")
+    context_required: bool | tuple[str, ...] = Field(
+        True, description="true: the shared pages are named in the prompt; false: none; a list: these must exist."
+    )
+    preferred_agent: str | None = Field(
+        None, description="The agent of config.yaml that must do it. Alias: preferred_agent_type."
+    )
+    timeout_minutes: float | None = Field(None, gt=0, le=60 * 24 * 7, description="Of time that the machine was awake.")
+    subtasks: Words = Field((), description="Parts of the work, named one by one in the prompt.")
+    task_type: str | None = Field(None, max_length=100, description="A word to filter by: code, research, …")
+    requirements: Words = Field((), description="Capabilities that the agent must have.")
+    run: str | None = Field(None, min_length=1, description="A script for the shell agent (sh -e, or its own #! line).")
+    max_retries: int | None = Field(None, ge=0, le=100, description="Further attempts after a failed one.")
+
+    @field_validator("id")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        if value and (problem := id_problem(value)):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("description")
+    @classmethod
+    def _description(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty; say what to do")
+        return value
+
+    @field_validator("dependencies")
+    @classmethod
+    def _dependencies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if problem := id_problem(one):
+                raise ValueError(problem)
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("context_files")
+    @classmethod
+    def _paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if problem := path_problem(one):
+                raise ValueError(problem)
+        return value
+
+    @field_validator("context_required")
+    @classmethod
+    def _pages(cls, value: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+        for one in () if isinstance(value, bool) else value:
+            if problem := path_problem(one):
+                raise ValueError(problem)
+        return value
+
+    @model_validator(mode="after")
+    def _itself(self) -> Task:
+        if self.id and self.id in self.dependencies:
+            raise ValueError(f"depends on itself ({self.id} → {self.id})")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The first line of the description, for lists."""
+        return printable(self.description.strip().splitlines()[0], 80)
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        return natural(self.id)
+
+
+FIELDS = tuple(Task.model_fields)
+
+
+def parse(content: bytes, stem: str) -> Task:
+    """The task that these bytes state; `stem` names it where they do not.
+
+    Raises InvalidTask with one line that says what is wrong and what to write.
+    """
+    values = parse_mapping(content)
+    for alias, name in ALIASES.items():
+        if alias in values:
+            if name in values:
+                raise InvalidTask(f"has both {name!r} and its alias {alias!r}; keep one")
+            values[name] = values.pop(alias)
+    if "description" not in values and isinstance(values.get("run"), str):
+        values["description"] = "Run: " + (values["run"].strip().splitlines() or [""])[0]
+    if not values.get("id"):
+        values["id"] = id_from_stem(stem)
+        if not values["id"]:
+            raise InvalidTask(f"its name {printable(stem)!r} gives no id; add a line 'id: task_name'")
+    if not isinstance(values["id"], str):
+        raise InvalidTask(f'id: write it in quotes: id: "{printable(str(values["id"]), 40)}"')
+    for key in values:
+        if key not in FIELDS:
+            raise InvalidTask(f"unknown key {printable(key)!r}{nearest(key, (*FIELDS, *ALIASES))}")
+    if "description" not in values:
+        raise InvalidTask("has no description; the smallest task is one line: description: what to do")
+    return checked(Task, values, (*FIELDS, *ALIASES), InvalidTask)

@@ -1,0 +1,61 @@
+"""Many files made durable at once, in the order of one: the data, the names, the folders."""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator import files
+from orchestrator.errors import AlreadyExists
+
+
+class Together:
+    """Files that shall be durable together. One after the other, each would cost a round to the disk (on a
+    journal, a commit) of its own. The order is that of `publish`: the data, then the names, then the folders.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[int] = []
+        self._names: list[tuple[str, str, bool]] = []  # draft, name, whether it takes another's place
+        self._folders: dict[str, None] = {}
+
+    def publish(self, path: str, content: bytes, drafts: str = "", over: bool = False) -> None:
+        """As `publish` (`over`: as `replace`), but the name appears in `sync`."""
+        fd, temporary = files.write_draft(drafts or os.path.dirname(path), content)
+        self._names.append((temporary, path, over))
+        self._open.append(fd)
+
+    def file(self, path: str) -> None:
+        """The data of a file, whoever wrote it."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._open.append(fd)
+
+    def folder(self, path: str) -> None:
+        """The names in a folder."""
+        self._folders[path] = None
+
+    def sync(self) -> None:
+        """Wait for all. Raises AlreadyExists if a name was taken; the others are there, and durable, then."""
+        taken: list[str] = []
+        try:
+            files.sync_all(self._open)
+            for temporary, path, over in self._names:
+                try:
+                    (os.replace if over else os.link)(temporary, path)
+                except FileExistsError:
+                    taken.append(path)
+            files.sync_folders(self._folders)
+        finally:
+            self.drop()
+        if taken:
+            raise AlreadyExists(f"{', '.join(taken)}: exists already; nothing was overwritten")
+
+    def drop(self) -> None:
+        """Give up what has not been synced; nothing is left of it."""
+        while self._open:
+            os.close(self._open.pop())
+        while self._names:
+            try:
+                os.unlink(self._names.pop()[0])
+            except FileNotFoundError:  # it has taken another's place
+                pass
+        self._folders.clear()
