@@ -1,0 +1,66 @@
+"""What tests of several rooms share: wait for a condition, real processes of Python."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = str(Path(__file__).resolve().parent.parent)
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """What `condition` gives as soon as it is true; fails if it is not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := condition():
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"was not true within {seconds:g} s")
+        time.sleep(0.005)
+
+
+def python(code: str, *args: str) -> subprocess.Popen[str]:
+    """A process of its own that runs `code` with this repository on its path."""
+    paths = filter(None, (REPOSITORY, os.environ.get("PYTHONPATH")))
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *args],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def at_once(code: str, arguments: list[tuple[str, ...]]) -> list[str]:
+    """What each of these processes printed. `code` calls `input()` where all wait for each other."""
+    children = [python("print('ready', flush=True)\n" + code, *args) for args in arguments]
+    for child in children:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    for child in children:  # they go on once their line is there
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    found = []
+    for child in children:
+        out, err = child.communicate(timeout=60)
+        assert child.returncode == 0, err
+        found.append(out)
+    return found
+
+
+def write(path: str | Path, content: str | bytes) -> str:
+    """Write a file and the folders above it; its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def read(path: str | Path) -> str:
+    return Path(path).read_text(encoding="utf-8")

@@ -1,0 +1,161 @@
+"""Start, signals, reload: what a good daemon does."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from integration.driver import AGENT, Driver, living, until
+
+
+def lines_of(child: subprocess.Popen[str], word: str, seconds: float = 30.0) -> str:
+    """What a process prints until this word has come."""
+    assert child.stdout is not None
+    said, deadline = "", time.monotonic() + seconds
+    while word not in said:
+        ready, _, _ = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(child.stdout.fileno(), 65536).decode() if ready else ""
+        assert part, f"{word!r} did not come: {said}"
+        said += part
+    return said
+
+
+def test_start_returns_when_it_is_up_and_the_daemon_has_a_session_of_its_own(root: Driver) -> None:
+    found = root.json("start")
+    assert found["pid"] == root.pid and living(root.pid) and Path(found["log"]).exists()
+    assert os.getsid(root.pid) == root.pid != os.getsid(0)
+    assert root.json("status")["dispatcher"]["pid"] == root.pid
+    for number in (0, 1, 2):
+        assert "pts" not in os.readlink(f"/proc/{root.pid}/fd/{number}")
+
+
+def test_start_in_front_prints_live_lines_and_ctrl_c_drains(root: Driver) -> None:
+    root.drop("one", "@wait go", "@say well")
+    child = root.spawn("start", "-f")
+    said = lines_of(child, "one started")
+    assert "dispatching" in said and "\x1b" not in said
+    child.send_signal(signal.SIGINT)
+    lines_of(child, "waits for 1 runs")
+    root.drop("two", "@say never")
+    assert child.poll() is None
+    root.go()
+    assert child.wait(30) == 0
+    assert root.places("one") == ["completed"] and root.places("two") == ["pending"]
+
+
+def test_a_second_ctrl_c_ends_the_runs_and_their_tasks_wait_for_the_next_start(root: Driver) -> None:
+    root.drop("one", "@run 1 hang", "@say well", max_retries=0)
+    child = root.spawn("start", "-f")
+    lines_of(child, "one started")
+    child.send_signal(signal.SIGINT)
+    lines_of(child, "waits for 1 runs")
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 0
+    assert root.members() == [] and root.places("one") == ["pending"]
+    root.start()
+    root.reach("completed", "one")  # it was no fault of the task's: no attempt was spent
+
+
+def test_agents_and_their_number_can_be_said_at_the_start(root: Driver) -> None:
+    root.configure({"red": {"command": AGENT}, "blue": {"command": AGENT}, "grey": {"command": AGENT}})
+    root.start("--agents", "red:3,blue")
+    assert {row["name"]: row["slots"] for row in root.json("agents")} == {"red": 3, "blue": 1}
+    for number in range(4):
+        root.drop(f"r{number}", "@wait go", "@say well", preferred_agent="red")
+    until(lambda: len(root.json("status")["running"]) == 3)
+    root.go()
+    root.reach("completed", *(f"r{number}" for number in range(4)))
+    root.ok("stop")
+    for words, text in (("purple:2", "no such agent"), ("red:two", "write name:count")):
+        refused = root.run("start", "--agents", words)
+        assert refused.returncode == 1 and text in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_hup_takes_up_a_changed_config_and_refuses_a_broken_one(root: Driver) -> None:
+    root.drop("sql", "@say well", requirements=["sql"])
+    pid = root.start()
+    root.drop("before", "@say well")
+    root.reach("completed", "before")
+    root.configure({"fake": {"command": AGENT}, "extra": {"command": AGENT, "capabilities": ["sql"]}})
+    os.kill(pid, signal.SIGHUP)
+    root.reach("completed", "sql")
+    assert root.result("sql")["agent_type"] == "extra"
+    (root.root / "config.yaml").write_text("agents: {fake: {comand: x}}\n")
+    os.kill(pid, signal.SIGHUP)
+    until(lambda: "is not taken up, the old one stays" in root.log)
+    assert "did you mean 'command'" in root.log
+    root.drop("after", "@say well", requirements=["sql"])
+    root.reach("completed", "after")
+    assert root.pid == pid and living(pid) and "Traceback" not in root.log
+
+
+def test_after_a_reload_the_agents_that_are_shown_are_the_new_ones(root: Driver) -> None:
+    pid = root.start()
+    root.configure({"fake": {"command": AGENT, "max_instances": 2}, "extra": {"command": AGENT}})
+    os.kill(pid, signal.SIGHUP)
+    until(lambda: "reloaded" in root.log)
+    assert {row["name"]: row["slots"] for row in root.json("agents")} == {"fake": 2, "extra": 1}
+
+
+def test_a_start_that_cannot_be_is_told_in_one_line(root: Driver) -> None:
+    (root.root / "config.yaml").write_text("agents: [1\n")
+    refused = root.run("start")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "config.yaml" in refused.stderr
+    assert root.json("status")["dispatcher"] is None
+
+
+def test_term_leaves_the_runs_and_the_next_start_takes_them_up(root: Driver) -> None:
+    root.drop("one", "@wait go", "@say well")
+    pid = root.start()
+    members = until(lambda: root.members("one"))
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not living(pid))
+    assert root.members("one") == members and root.places("one") == ["assigned"]
+    root.start()
+    until(lambda: "one resumed" in root.log)
+    root.go()
+    root.reach("completed", "one")
+    assert root.count("one") == 1
+
+
+def test_the_dispatcher_leaves_no_zombie(root: Driver) -> None:
+    pid = root.start()
+    for number in range(4):
+        root.drop(f"t{number}", f"@grandchild pid{number}", "@say well")
+    root.reach("completed", *(f"t{number}" for number in range(4)))
+    assert all(not living(int((root.root / f"pid{number}").read_text())) for number in range(4))
+    until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text().split(), 7)
+
+
+def test_no_run_inherits_the_lock_of_the_dispatcher(root: Driver) -> None:
+    root.start()
+    root.drop("holds", "@wait go", "@say well")
+    until(lambda: root.members("holds"))
+    for member in root.members("holds"):
+        held = [os.readlink(f"/proc/{member}/fd/{fd}") for fd in os.listdir(f"/proc/{member}/fd")]
+        assert not any("dispatcher.lock" in path for path in held)
+
+
+def test_files_in_a_folder_that_was_deleted_and_made_anew_are_seen(root: Driver) -> None:
+    root.start()
+    for path in (root.root / "tasks/pending").iterdir():
+        path.unlink()
+    (root.root / "tasks/pending").rmdir()
+    until(lambda: (root.root / "tasks/pending").is_dir())
+    root.drop("one", "@say well")
+    root.reach("completed", "one")
+
+
+def test_one_that_only_reads_needs_no_dispatcher_and_changes_nothing(root: Driver) -> None:
+    root.drop("one", "@say well", dependencies=["two"])
+    (root.root / "tasks/pending/bad.yaml").write_text("desription: x\n")
+    before = sorted(str(path) for path in (root.root / "tasks").rglob("*"))
+    for words in (("status",), ("tasks",), ("agents",), ("show", "one"), ("validate",), ("doctor",)):
+        assert root.run(*words).returncode in (0, 1)
+    assert sorted(str(path) for path in (root.root / "tasks").rglob("*")) == before
+    rows = {row["task_id"]: row["reason"] for row in root.json("tasks")}
+    assert "did you mean 'description'" in rows["bad.yaml"]

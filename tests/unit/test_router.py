@@ -1,0 +1,146 @@
+"""Which agent may do a task, which slot it gets, and the reason that a person reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.agents import adapter_for
+from orchestrator.config import AgentConfig
+from orchestrator.router import AgentView, choose, is_wanted, refusal, unroutable, why_waiting
+from orchestrator.states import Priority, State
+from orchestrator.task import Task
+from orchestrator.waiting import Attempt, Entry
+
+pytestmark = pytest.mark.fast
+
+
+def agent(name: str, count: int = 1, busy: int = 0, paused: str = "", first: int = 1, **settings: Any) -> AgentView:
+    command = "" if name == "shell" else settings.pop("command", name)
+    made = AgentConfig(command=command, max_instances=count, **settings)
+    slots = tuple(f"agent_{n:02d}" for n in range(first, first + count))
+    return AgentView(name, made, adapter_for(name, made), slots, frozenset(slots[:busy]), paused)
+
+
+def task(**fields: Any) -> Task:
+    return Task(id="task_001", description="x", **fields)
+
+
+def why(agents: list[AgentView], unmet: tuple[str, ...] = (), states: dict[str, State] | None = None,
+        rejected: dict[str, str] | None = None, attempt: Attempt = Attempt(), **fields: Any) -> str:  # noqa: B008  # fmt: skip
+    entry = Entry(task(**fields), "task_001.yaml", 0.0, (1, 1, 1), Priority.NORMAL, attempt)
+    entry.unmet = set(unmet)
+    return why_waiting(entry, agents, 100.0, (states or {}).get, lambda moment: f"{moment:g} o'clock", rejected or {})
+
+
+# -- choose -------------------------------------------------------------------------------------
+
+
+def test_the_least_loaded_agent_is_chosen() -> None:
+    agents = [agent("a", 4, 3), agent("b", 2, 1, first=5), agent("c", 3, 0, first=7)]
+    assert choose(task(), agents) == ("c", "agent_07")
+
+
+def test_load_is_a_share_and_not_a_number() -> None:
+    assert choose(task(), [agent("a", 2, 1), agent("b", 10, 2, first=3)]) == ("b", "agent_05")
+
+
+def test_ties_are_broken_by_the_order_of_the_config() -> None:
+    assert choose(task(), [agent("b"), agent("a", first=2)]) == ("b", "agent_01")
+
+
+def test_the_slot_of_the_last_attempt_is_used_only_if_there_is_no_other() -> None:
+    one, two = agent("a"), agent("b", 2, 1, first=2)
+    assert choose(task(), [one, two], avoid="agent_01") == ("b", "agent_03")
+    assert choose(task(), [agent("a", 2)], avoid="agent_01") == ("a", "agent_02")
+    assert choose(task(), [one], avoid="agent_01") == ("a", "agent_01")
+
+
+def test_a_task_goes_to_the_agent_that_it_names_or_to_one_of_that_kind() -> None:
+    agents = [agent("codex"), agent("opus", first=2, adapter="claude")]
+    assert choose(task(preferred_agent="opus"), agents) == ("opus", "agent_02")
+    assert choose(task(preferred_agent="claude"), agents) == ("opus", "agent_02")
+    assert choose(task(preferred_agent="gemini"), agents) is None
+    assert is_wanted(agents[0], None)
+
+
+def test_an_agent_needs_every_capability_that_a_task_requires() -> None:
+    agents = [agent("a", capabilities=("python",)), agent("b", first=2, capabilities=("sql", "python"))]
+    assert choose(task(requirements=("python", "sql")), agents) == ("b", "agent_02")
+    assert refusal(agents[0], task(requirements=("python", "sql"))) == "lacks sql"
+
+
+def test_a_script_goes_to_a_shell_agent_and_nothing_else_does() -> None:
+    agents = [agent("claude"), agent("shell", first=2)]
+    assert choose(task(run="true"), agents) == ("shell", "agent_02")
+    assert choose(task(), agents) == ("claude", "agent_01")
+
+
+@pytest.mark.parametrize("agents", [[], [agent("a", 1, 1)], [agent("a", paused="paused until 5")]])
+def test_without_a_free_slot_nothing_is_chosen(agents: list[AgentView]) -> None:
+    assert choose(task(), agents) is None
+
+
+def test_an_agent_whose_limit_was_lowered_while_it_ran_starts_nothing_more() -> None:
+    view = agent("a", 1)._replace(busy=frozenset({"agent_07"}))  # a slot that it does not have any more
+    assert view.free == []
+
+
+# -- reasons ------------------------------------------------------------------------------------
+
+
+def test_a_held_task_names_what_it_waits_for_and_how_that_is() -> None:
+    states = {"a": State.FAILED, "b": State.ASSIGNED, "c": State.PENDING, "d": State.REVIEW}
+    assert why([], ("b", "a", "d", "c"), states) == "waits for a (failed), b (running), c (waiting), d (in review)"
+    assert why([], ("e", "f"), {}, {"f": "rejected: is empty"}) == "waits for e (no such task), f (rejected: is empty)"
+
+
+def test_a_task_in_back_off_says_when_and_why() -> None:
+    attempt = Attempt(not_before=160.0, last_reason="attempt 1 of 4: timeout")
+    assert why([agent("a")], attempt=attempt) == "tries again at 160 o'clock (attempt 1 of 4: timeout)"
+
+
+def test_a_task_that_could_start_says_so() -> None:
+    assert why([agent("a")]) == "starts next"
+
+
+def test_a_task_without_a_slot_says_whose_and_how_many_are_busy() -> None:
+    agents = [
+        agent("claude", 2, 2),
+        agent("codex", first=3, paused="paused until 14:05 (rate limit)"),
+        agent("shell", first=4),
+    ]
+    assert why(agents) == "no free slot of claude (2 of 2 busy); codex paused until 14:05 (rate limit)"
+
+
+@pytest.mark.parametrize(
+    ("agents", "fields", "words"),
+    [
+        (
+            [agent("a", capabilities=("web", "python"))],
+            {"requirements": ("sql",)},
+            "needs capability sql; agents have python, web",
+        ),
+        ([agent("a")], {"requirements": ("sql", "c")}, "needs capabilities sql, c; agents have none"),
+        (
+            [agent("a", capabilities=("x",)), agent("b", capabilities=("y",))],
+            {"requirements": ("x", "y")},
+            "needs capabilities x, y in one agent; agents have x, y",
+        ),
+        ([agent("a")], {"preferred_agent": "claude"}, "wants claude, which is not set up here (agents: a)"),
+        ([], {}, "agents: none"),
+        ([agent("shell")], {}, "has no 'run:' script"),
+        ([agent("claude")], {"run": "true"}, "has a 'run:' script, and no shell agent is set up (agents: claude)"),
+    ],
+)
+def test_a_task_that_no_agent_can_ever_do_says_what_is_missing(
+    agents: list[AgentView], fields: dict[str, Any], words: str
+) -> None:
+    reason = why(agents, **fields)
+    assert words in reason or (not agents and "none" in reason)
+    assert choose(task(**fields), agents) is None
+
+
+def test_what_can_be_done_is_not_called_unroutable() -> None:
+    assert unroutable(task(), [agent("a", 1, 1), agent("shell", first=2)]) == ""
