@@ -1,0 +1,151 @@
+"""Write the parts of the docs that are drawn from the code; `--check` says whether they are current.
+
+python docs/make.py            writes docs/commands.md, docs/config.md and the tables in the other pages
+python docs/make.py --check    exit code 1, and the names of the pages that are not in step
+python docs/make.py --demo     runs the demo, too, and puts what it prints into README.md
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPOSITORY = os.path.dirname(HERE)
+sys.path.insert(0, REPOSITORY)
+
+
+def commands() -> str:
+    """docs/commands.md: the help of every command."""
+    import typer
+
+    from orchestrator.cli import commands as doing
+    from orchestrator.cli import looks, machine
+    from orchestrator.cli.base import app
+
+    assert doing and looks and machine
+    parts = ["# Commands", "", "What `--help` says. All that only look work with no dispatcher running.", ""]
+    group: Any = typer.main.get_command(app)
+    context = typer.Context(group, info_name="orchestrate", max_content_width=100, terminal_width=100)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inner = typer.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
+        parts += [f"## {name}", "", "```", command.get_help(inner).strip(), "```", ""]
+    return "\n".join(parts)
+
+
+def fields(model: Any, aliases: dict[str, str]) -> list[str]:
+    """The fields of a model as a table."""
+    rows = ["| field | what it is |", "|---|---|"]
+    for name, field in model.model_fields.items():
+        other = [alias for alias, of in aliases.items() if of == name]
+        default = "" if field.is_required() or not _plain(field.default) else f" Default: `{_plain(field.default)}`."
+        text = (field.description or "").replace("|", "\\|")
+        rows.append(
+            f"| `{name}`{' (or ' + ', '.join(f'`{a}`' for a in other) + ')' if other else ''} | {text}{default} |"
+        )
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == () or value == "" or value == {} or hasattr(type(value), "model_fields"):
+        return ""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return getattr(value, "name", str(value)).lower() if not isinstance(value, str) else value
+
+
+def tables() -> dict[str, list[str]]:
+    """Marker → the lines between it and its end."""
+    from orchestrator import config, recovery
+    from orchestrator.retry import RULES
+    from orchestrator.states import MOVES
+    from orchestrator.task import ALIASES, Task
+
+    moves = ["```"] + [f"{a.value:>9} → {', '.join(map(str, b)) or '(final)'}" for a, b in MOVES.items()] + ["```"]
+    outcomes = ["| outcome | again? | counts | waits | then | the agent |", "|---|---|---|---|---|---|"]
+    for outcome, rule in RULES.items():
+        pause = f"paused {rule.pauses:g} s, or until it said" if rule.pauses else ""
+        again = "yes" if rule.again else "no"
+        waits = ("back-off" if rule.delay else "no") if rule.again else ""
+        outcomes.append(
+            f"| {outcome} | {again} | {'yes' if rule.counts and rule.again else ''} | {waits} | {rule.end} | {pause} |"
+        )
+    crash = [line for line in (recovery.__doc__ or "").splitlines() if line.startswith("|")]
+    sections: list[str] = []
+    for title, model in (
+        ("agents: (one entry each)", config.AgentConfig),
+        ("queue:", config.QueueConfig),
+        ("retry:", config.RetryConfig),
+        ("limits:", config.LimitsConfig),
+        ("at the top", config.Config),
+    ):
+        sections += [f"## {title}", "", *fields(model, {}), ""]
+    return {
+        "moves": moves,
+        "outcomes": outcomes,
+        "crash": crash,
+        "fields": fields(Task, ALIASES),
+        "config": sections,
+    }
+
+
+def filled(text: str, name: str, lines: list[str]) -> str:
+    """A page with the lines between `<!-- name -->` and `<!-- /name -->` exchanged."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    return pattern.sub(lambda found: found[1] + "\n".join(lines).strip("\n") + "\n" + found[2], text)
+
+
+def pages() -> dict[str, str]:
+    """Path → what it should hold."""
+    found = {os.path.join(HERE, "commands.md"): commands()}
+    for name in ("design.md", "tasks.md", "config.md"):
+        path = os.path.join(HERE, name)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        for marker, lines in tables().items():
+            text = filled(text, marker, lines)
+        found[path] = text
+    return found
+
+
+def demo() -> None:
+    """Put what the demo prints into README.md."""
+    path = os.path.join(REPOSITORY, "README.md")
+    said = subprocess.run(
+        [sys.executable, os.path.join(REPOSITORY, "examples", "demo.py")], capture_output=True, text=True, check=True
+    ).stdout
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(filled(text, "demo", ["```", *said.strip().splitlines(), "```"]))
+
+
+def main() -> int:
+    """Write, or check."""
+    stale = []
+    for path, text in pages().items():
+        try:
+            with open(path, encoding="utf-8") as file:
+                current = file.read()
+        except FileNotFoundError:
+            current = ""
+        if current == text:
+            continue
+        stale.append(os.path.relpath(path, REPOSITORY))
+        if "--check" not in sys.argv:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+    if "--demo" in sys.argv:
+        demo()
+    if stale and "--check" in sys.argv:
+        sys.stderr.write(f"not in step with the code: {', '.join(stale)}; run python docs/make.py\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
