@@ -181,8 +181,8 @@ def test_the_same_file_that_comes_back_is_not_run_again_and_other_text_is_refuse
     assert "one exists already (tasks/completed/one.yaml)" in root.rejected("one.yaml")
     assert (root.root / "tasks/rejected/one.yaml").read_text() == "description: quite another thing\n"
     # git reset --hard: the file itself is back where it came from, and its result is gone
+    (root.root / "tasks/completed/one_result.yaml").unlink()  # first: the dispatcher looks at the rename at once
     (root.root / "tasks/completed/one.yaml").rename(path)
-    (root.root / "tasks/completed/one_result.yaml").unlink()
     root.reach("completed", "one")
     assert root.result("one")["status"] == "success" and root.ledger() == ["one 1"]
 
