@@ -7,7 +7,7 @@ RUN := $(BIN)/python -m orchestrator.cli
 T ?=
 ARGS ?=
 
-.PHONY: help demo start stop add status watch test fast check bench bench-quick clean schemas
+.PHONY: help demo start stop add status watch test fast check bench crash clean schemas
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -54,12 +54,15 @@ fast: $(VENV)/test  ## the inner ring: under ten seconds
 
 check: $(VENV)/test  ## lint, types, import floors, docs in step with the code
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check -q orchestrator docs examples bench
+	@$(BIN)/ruff format --check -q orchestrator docs examples bench crash
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -m house
 
 bench: $(VENV)/test  ## measure, as ratios, side by side
 	@$(BIN)/python bench/bench.py $(ARGS)
+
+crash: $(VENV)/test  ## kill everything everywhere, and count what was lost or doubled
+	@$(BIN)/python crash/crash.py $(ARGS)
 
 schemas: $(VENV)/base  ## write the JSON Schemas anew from the models
 	@$(BIN)/python -m orchestrator.schemas
