@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import trouble
 from tools import (
     Bound,
     Figure,
@@ -391,4 +392,6 @@ ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "throughput": throughput,
     "idle": idle,
     "calls": calls,
+    "restart": trouble.restart,
+    "garbage": trouble.garbage,
 }

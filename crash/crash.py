@@ -3,6 +3,7 @@
     make crash                              all parts; takes a while
     make crash ARGS="steps"                 die at every system call, one after the other
     make crash ARGS="storm --seconds 60"    kill at random, for a time
+    make crash ARGS="soak --hours 1"        a steady load for a time; only if it is named
     make crash ARGS="--quick"               a sample of each part
 
 A part is a module beside this one with `main(argv) -> int`: it prints its table and returns how many
@@ -17,6 +18,7 @@ import os
 import sys
 
 PARTS = ("steps", "storm")
+ONLY_NAMED = ("soak",)  # takes hours
 
 
 def main(argv: list[str]) -> int:
@@ -25,8 +27,8 @@ def main(argv: list[str]) -> int:
     if "-h" in argv or "--help" in argv:
         print(__doc__)
         return 0
-    named = [word for word in argv if word in PARTS]
-    rest = [word for word in argv if word not in PARTS]
+    named = [word for word in argv if word in (*PARTS, *ONLY_NAMED)]
+    rest = [word for word in argv if word not in (*PARTS, *ONLY_NAMED)]
     violations = 0
     for part in named or [part for part in PARTS if importlib.util.find_spec(part)]:
         violations += importlib.import_module(part).main(rest)

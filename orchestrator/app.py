@@ -154,6 +154,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
                 dispatcher.tell("warning", "", f"{name} {missing} ({os.environ.get('PATH', '')})")
         ready("")
         gc.set_threshold(20_000, 50, 50)  # what waits lives long; looking through it each second is for nothing
+        sys.setswitchinterval(0.0005)  # ten thousand file events at once keep the loop waiting ten times less
         dispatcher.run(notes)
     finally:
         if log is not None:

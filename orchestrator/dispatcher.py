@@ -204,6 +204,7 @@ class Dispatcher:
         claimed = self.starter.claim(wall) if self.mode is Mode.RUN else []
         if done or claimed:
             self._sync_and_start(done, claimed, wall)
+        self.intake.go_on(wall)
         self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
         for listener in self._listeners:
             listener.flush()

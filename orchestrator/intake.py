@@ -8,6 +8,7 @@ bytes are somebody's mistake and are rejected by name. One bad file delays no go
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from orchestrator import history
@@ -24,6 +25,7 @@ from orchestrator.waiting import Entry, Stamp, Waiting
 
 SETTLE_SECONDS = 0.05  # before a file that is being written is looked at again
 EMPTY_SECONDS = 2.0  # an editor creates an empty file first and fills it then
+BAD_LIMIT = 5  # of those that come to nothing, in one go: then the others have their turn
 
 Tell = Callable[[str, str, str], None]  # kind, task id, one line
 
@@ -43,11 +45,12 @@ class Intake:
         self.config = config
         self.agents = agents
         self.waiting = Waiting(config.queue.promote_low_after_minutes * 60)
-        self.rejected: dict[str, str] = {}  # id → reason, for those who depend on it
         self._tell = tell
         self._lives = lives  # whether a run of that task lives
         self._looked = False  # at all of pending/, once
         self._unsettled: dict[str, float] = {}  # name → when to look again (epoch seconds)
+        self._behind: deque[str] = deque()  # not read yet: too many before them came to nothing
+        self._put_aside: list[tuple[str, str, str]] = []  # to be told once it is durable
 
     def look(self, names: Iterable[str] | None, now: float) -> None:
         """Bring the index up to date with these files; with all of pending/ if None."""
@@ -58,27 +61,45 @@ class Intake:
                 self.waiting.take(self.waiting.by_name[name].task.id)
             self._unsettled = {name: at for name, at in self._unsettled.items() if name in present}
             self._recheck_dependencies(now)
-            candidates: Iterable[str] = present
+            candidates = present.difference(self._behind)
         else:
             candidates = {*names, *again}
-        found: list[tuple[float, tuple[object, ...], str, os.stat_result]] = []
-        for name in candidates:
-            try:
-                status = os.lstat(self._path(name))
-            except OSError:
-                if entry := self.waiting.by_name.get(name):
-                    self.waiting.take(entry.task.id)
-                self._unsettled.pop(name, None)
-                continue
-            known = self.waiting.by_name.get(name)
-            if known is None or known.stamp != _stamp(status):
-                found.append((status.st_mtime, natural(name), name, status))
-        for _, _, name, status in sorted(found, key=lambda row: row[:2]):
-            self._take_up(name, status, now)
+        found = sorted(filter(None, map(self._changed, candidates)), key=lambda row: row[:2])
+        self._behind.extendleft(name for _, _, name, _ in reversed(found))
+        self.go_on(now, len(found))
         if not self._looked and names is None:
             self._looked = True  # what lies there at the start is no news, one by one
             if len(self.waiting):
                 self._tell("waiting", "", f"{len(self.waiting)} tasks")
+
+    def _changed(self, name: str) -> tuple[float, tuple[object, ...], str, os.stat_result] | None:
+        """When it was written, and what it is now; None if it is gone, or waits as it is."""
+        known = self.waiting.by_name.get(name)
+        try:
+            status = os.lstat(self._path(name))
+        except OSError:
+            if known:
+                self.waiting.take(known.task.id)
+            self._unsettled.pop(name, None)
+            return None
+        if known and known.stamp == _stamp(status):
+            return None
+        return status.st_mtime, natural(name), name, status
+
+    def go_on(self, now: float, count: int = 1 << 60) -> None:
+        """Read so many files that nobody has looked at yet, until too many of them come to nothing."""
+        while self._behind and count and len(self._put_aside) < BAD_LIMIT:
+            count -= 1
+            if row := self._changed(self._behind.popleft()):
+                self._take_up(row[2], row[3], now)
+        if self._put_aside:
+            try:
+                self.queue.sync()
+            except OSError:
+                return  # a full disk: told with the next look
+            told, self._put_aside = self._put_aside, []
+            for kind, task_id, text in told:
+                self._tell(kind, task_id, text)
 
     def reconsider(self, now: float) -> None:
         """A person may have said `retry` for what waits for its next attempt."""
@@ -88,8 +109,8 @@ class Intake:
             self.waiting.put(entry, entry.unmet, now)
 
     def next_look(self) -> float | None:
-        """When a file that was being written is due (epoch seconds)."""
-        return min(self._unsettled.values(), default=None)
+        """When the next file is due: one that was being written, or has not been read yet (epoch seconds)."""
+        return 1.0 if self._behind or self._put_aside else min(self._unsettled.values(), default=None)
 
     def current(self, entry: Entry, now: float) -> bytes | None:
         """Just before the claim: the file's content, if it is the one that was read, whole, and may start.
@@ -194,15 +215,14 @@ class Intake:
             self.queue.claim(name, task.id)
             self.queue.place_result(task.id, State.COMPLETED, f"{self.queue.run_folder(task.id, last.run)}/result.yaml")
             self.queue.commit(task.id, State.COMPLETED)
-            self.queue.sync()
-            self._tell("returned", task.id, "is completed already; its file came back and was put where it belongs")
+            text = "is completed already; its file came back and was put where it belongs"
+            self._put_aside.append(("returned", task.id, text))
             return True
         where = os.path.relpath(kept, self.queue.root)
         if read_bytes(kept) != content:
             raise InvalidTask(f"{task.id} exists already ({where}) as another text; give this one an id of its own")
         self.queue.drop_copy(self._path(name))
-        self.queue.sync()
-        self._tell("returned", task.id, f"a copy of {where} came back; it is not run again")
+        self._put_aside.append(("returned", task.id, f"a copy of {where} came back; it is not run again"))
         return True
 
     def _stands_already(self, task: Task, name: str, content: bytes) -> bool:
@@ -246,19 +266,13 @@ class Intake:
             self.waiting.take(entry.task.id)
         try:
             target = self.queue.reject(self._path(name), State.PENDING, reason)
-            self.queue.sync()
         except FileNotFoundError:
             return
         except (OSError, Refused) as error:
             self._tell("error", task_id, f"tasks/pending/{printable(name)}: cannot be put aside: {error}")
             return
-        if task_id:
-            self.rejected[task_id] = f"rejected: {reason}"
-        self._tell(
-            "rejected",
-            task_id,
-            f"tasks/pending/{printable(name)}: {reason} (kept as {printable(os.path.relpath(target, self.queue.root), 400)})",
-        )
+        kept = printable(os.path.relpath(target, self.queue.root), 400)
+        self._put_aside.append(("rejected", task_id, f"tasks/pending/{printable(name)}: {reason} (kept as {kept})"))
 
 
 def _stamp(status: os.stat_result) -> Stamp:

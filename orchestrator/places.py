@@ -35,6 +35,10 @@ def is_task_name(name: str) -> bool:
     return name.endswith((".yaml", ".yml")) and not name.startswith((".", "#")) and not name.endswith(IGNORED_ENDINGS)
 
 
+def _is_id_name(name: str) -> bool:
+    return name.endswith(".yaml") and not id_problem(name[:-5])
+
+
 def is_strange(entry: os.DirEntry[str]) -> bool:
     """A folder in pending/: nobody would ever look into it, so it is named instead of passed over."""
     return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
@@ -73,11 +77,13 @@ class Places:
         return sorted((one for one in found if not id_problem(one)), key=natural)
 
     def count(self, state: State) -> int:
-        """How many task files are in a folder; from names alone."""
-        names = self.names(state)
-        if state in (State.PENDING, State.REJECTED):
-            return sum(1 for name in names if is_task_name(name))
-        return sum(1 for name in names if name.endswith(".yaml") and not id_problem(name[:-5]))
+        """How many task files are in a folder; from names alone, and without holding them all in memory."""
+        meant = is_task_name if state in (State.PENDING, State.REJECTED) else _is_id_name
+        try:
+            with os.scandir(f"{self.tasks}/{state}") as entries:
+                return sum(1 for entry in entries if meant(entry.name))
+        except FileNotFoundError:
+            return 0
 
     def names(self, state: State) -> list[str]:
         """Every name in a state's folder."""

@@ -140,7 +140,7 @@ class TaskQueue(Places):
         self._together.folder(os.path.dirname(path))
 
     def reject(self, path: str, before: State, reason: str) -> str:
-        """Move what is no task aside, as it is, and say why beside it; its new path.
+        """Move what is no task aside, as it is, and say why beside it (there after `sync`); its new path.
 
         The reason is one line; it does not repeat the content.
         """
@@ -154,7 +154,8 @@ class TaskQueue(Places):
             except FileExistsError:
                 continue
             shown = printable(f"tasks/{before}/{name}")
-            files.replace(target + ".reason.txt", f"{shown}: {reason}\n".encode("utf-8", "replace"))
+            said = f"{shown}: {reason}\n".encode("utf-8", "replace")
+            self._together.publish(target + ".reason.txt", said, drafts=self._drafts, over=True)
             return target
         raise Refused(f"{printable(path)}: tasks/rejected/ holds 10,000 files of that name")
 

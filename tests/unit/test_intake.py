@@ -12,7 +12,7 @@ import pytest
 from helpers import python, read, until, write
 
 from orchestrator.config import Config
-from orchestrator.intake import EMPTY_SECONDS, Intake
+from orchestrator.intake import BAD_LIMIT, EMPTY_SECONDS, Intake
 from orchestrator.runs import Result
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, Outcome, Priority, State
@@ -374,7 +374,22 @@ def test_a_cycle_is_rejected_with_its_path_and_the_rest_of_it_waits(desk: Desk) 
     desk.look()
     assert desk.waiting == ["a", "b"]
     assert "closes a cycle of dependencies: c → a → b → c; remove one of them" in desk.rejected["c.yaml"]
-    assert desk.intake.rejected["c"].startswith("rejected: closes a cycle")
+
+
+def test_a_good_file_does_not_wait_until_all_the_bad_ones_are_put_aside(desk: Desk) -> None:
+    desk.look()
+    bad = [f"bad_{n:02d}.yaml" for n in range(4 * BAD_LIMIT)]
+    for name in bad:
+        desk.drop(name, "no_key: of a task\n")
+    desk.look(*bad)
+    assert len(desk.rejected) == BAD_LIMIT and desk.intake.next_look() == 1.0  # it goes on at once
+    desk.drop("good.yaml", "description: x\n")
+    desk.look("good.yaml")
+    assert desk.waiting == ["good"] and len(desk.pending) > 2 * BAD_LIMIT
+    while desk.intake.next_look():
+        desk.intake.go_on(time.time())
+    assert len(desk.rejected) == len(bad) == desk.kinds().count("rejected")
+    assert desk.pending == ["good.yaml"]
 
 
 def test_a_file_that_a_dependency_will_write_need_not_be_there_yet(desk: Desk) -> None:
@@ -385,6 +400,7 @@ def test_a_file_that_a_dependency_will_write_need_not_be_there_yet(desk: Desk) -
     write(desk.queue.path(State.COMPLETED, "a"), "description: x\n")
     desk.look()
     assert not desk.intake.current(entry, time.time())  # it should be there by now
+    desk.look()
     assert "context file 'made.txt' does not exist" in desk.rejected["b.yaml"]
 
 

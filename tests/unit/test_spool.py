@@ -279,6 +279,7 @@ GARBAGE = b"\xff\xfe\0 not: [a task\r\n"
 def test_rejecting_keeps_the_bytes_and_writes_a_reason_of_one_line(queue: TaskQueue, way: str) -> None:
     path = write(f"{queue.tasks}/pending/a b.yaml", GARBAGE)
     target = queue.reject(path, State.PENDING, "is not UTF-8 (byte 0); save it as UTF-8")
+    queue.sync()
     assert target == f"{queue.tasks}/rejected/a b.yaml"
     with open(target, "rb") as file:
         assert file.read() == GARBAGE
@@ -292,6 +293,7 @@ def test_a_reason_stays_one_printable_line_whatever_the_name(queue: TaskQueue, n
     path = f"{queue.tasks}/pending/{name}"
     write(path, "x")
     target = queue.reject(path, State.PENDING, "is empty")
+    queue.sync()
     assert os.path.basename(target) == name
     assert read(target + ".reason.txt").removesuffix("\n").isprintable()
 
@@ -301,6 +303,7 @@ def test_rejected_files_of_one_name_are_all_kept(queue: TaskQueue, way: str) -> 
     for n in range(12):
         path = write(f"{queue.tasks}/pending/a.yaml", f"content {n}")
         targets.append(queue.reject(path, State.PENDING, f"reason {n}"))
+        queue.sync()
     assert [read(target) for target in targets] == [f"content {n}" for n in range(12)]
     assert [read(target + ".reason.txt") for target in targets] == [
         f"tasks/pending/a.yaml: reason {n}\n" for n in range(12)
@@ -311,6 +314,7 @@ def test_rejected_files_of_one_name_are_all_kept(queue: TaskQueue, way: str) -> 
 def test_a_reason_that_is_there_is_not_overwritten_though_its_file_is_gone(queue: TaskQueue) -> None:
     write(f"{queue.tasks}/rejected/a.yaml.reason.txt", "old\n")
     target = queue.reject(write(f"{queue.tasks}/pending/a.yaml", "x"), State.PENDING, "new")
+    queue.sync()
     assert target.endswith("/a.2.yaml")
     assert read(f"{queue.tasks}/rejected/a.yaml.reason.txt") == "old\n"
 
@@ -320,6 +324,7 @@ def test_rejected_folders_of_one_name_are_all_kept_in_sight(queue: TaskQueue) ->
     for _ in range(2):
         os.mkdir(f"{queue.tasks}/pending/more")
         targets.append(queue.reject(f"{queue.tasks}/pending/more", State.PENDING, "is a folder"))
+        queue.sync()
     assert all(os.path.isdir(target) for target in targets)
     assert [name for name in os.listdir(f"{queue.tasks}/rejected") if name.startswith(".")] == []
 
@@ -327,6 +332,7 @@ def test_rejected_folders_of_one_name_are_all_kept_in_sight(queue: TaskQueue) ->
 def test_a_rejected_file_has_a_reason_however_long_its_name_is(queue: TaskQueue) -> None:
     path = write(f"{queue.tasks}/pending/{'x' * 250}.yaml", "x")
     target = queue.reject(path, State.PENDING, "is no mapping")
+    queue.sync()
     assert read(target) == "x"
     reasons = [name for name in os.listdir(f"{queue.tasks}/rejected") if name.endswith(".reason.txt")]
     assert len(reasons) == 1
