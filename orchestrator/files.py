@@ -11,18 +11,14 @@ Standard library alone, and little of it: the fast commands import this.
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
 from orchestrator.errors import AlreadyExists
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 DRAFT_AGE_LIMIT = 3600.0  # seconds after which a draft of a dead writer is swept away
 
@@ -49,26 +45,22 @@ def sync_folders(paths: Iterable[str]) -> None:
 
 
 def sync_all(fds: Sequence[int]) -> None:
-    """Wait for all of these to be on the disk. They wait in threads: one after the other each would cost a round
-    to the disk of its own."""
-    if len(fds) < 2:
-        for fd in fds:
-            os.fsync(fd)
-        return
-    for _ in _threads().map(os.fsync, fds):
-        pass
+    """Wait for all of these to be on the disk. Raises OSError."""
+    begin_sync(fds)()
 
 
-def in_background(act: Callable[[], None]) -> Callable[[], None]:
-    """Do it in a thread of its own; what is returned waits for its end, and raises what it raised."""
-    return _threads("background", 1).submit(act).result
+def begin_sync(fds: Sequence[int]) -> Callable[[], None]:
+    """Begin with it; what is returned waits for the end, and raises OSError. They have to stay open until then."""
+    if len(fds) > 1:
+        from orchestrator import syncing  # the fast commands sync one folder, and do without
+
+        return syncing.begin(fds)
+    return partial(_sync_each, tuple(fds))
 
 
-@functools.cache
-def _threads(name: str = "sync", count: int = 4) -> Executor:
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(count, name)
+def _sync_each(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.fsync(fd)
 
 
 def sync_file(path: str) -> None:

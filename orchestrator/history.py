@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
-from orchestrator.runs import Result, has_begun, read_result
+from orchestrator.runs import Result, has_begun, read_record, read_result
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, State
 from orchestrator.waiting import Attempt
@@ -62,13 +63,10 @@ def was_given_back(queue: TaskQueue, result: Result) -> bool:
     return os.path.exists(f"{queue.run_folder(result.task_id, result.run)}/retried")
 
 
-def given_bytes(queue: TaskQueue, result: Result) -> bytes | None:
-    """The task as that run was given it; None if that was not kept."""
-    try:
-        with open(f"{queue.run_folder(result.task_id, result.run)}/task.yaml", "rb") as file:
-            return file.read()
-    except OSError:
-        return None
+def was_given(queue: TaskQueue, result: Result, content: bytes) -> bool:
+    """Whether this is the task as that run was given it; True where that was not kept."""
+    record = read_record(queue.run_folder(result.task_id, result.run))
+    return record is None or record.task_sha256 in (hashlib.sha256(content).hexdigest(), "")
 
 
 def result_of(queue: TaskQueue, task_id: str, state: State | None) -> Result | None:

@@ -20,11 +20,13 @@ from typing import NamedTuple, Protocol
 from orchestrator import process, runs
 from orchestrator.process import Identity
 
-# Its first word goes into `alive`: from then on the run has begun. A shell that has a trap set waits
-# for its child, and then writes; the child itself gets the signal's default. `echo` is part of the
-# shell: no further process.
+# Its first word goes into `alive`: from then on the run has begun. It opens the output itself, so that
+# it is made while the dispatcher goes on. A shell that has a trap set waits for its child, and then
+# writes; the child itself gets the signal's default. `echo` is part of the shell: no further process.
+_FOLDER = f'"${process.RUN_FOLDER}'
 WRAPPER = (
-    f'echo $$ >>"${process.RUN_FOLDER}/alive"; trap : INT TERM HUP QUIT; "$@"; echo $? >"${process.RUN_FOLDER}/exit"'
+    f'echo "pid: $$" >>{_FOLDER}/alive"; trap : INT TERM HUP QUIT; in=$1; shift; '
+    f'"$@" <"$in" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; echo $? >{_FOLDER}/exit"'
 )
 TERM_SECONDS = 5.0  # between TERM and KILL
 
@@ -53,26 +55,21 @@ class LocalLaunch:
         self, folder: str, argv: tuple[str, ...], env: Mapping[str, str], workplace: str, stdin_path: str
     ) -> Started:
         """Start `argv` with its output going straight to files in `folder`. Raises OSError."""
-        descriptors: list[int] = []
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        alive = runs.take_alive(folder)
         try:
-            alive = runs.take_alive(folder)
-            descriptors.append(alive)
-            descriptors.append(os.open(stdin_path, os.O_RDONLY | os.O_CLOEXEC))
-            descriptors += [os.open(f"{folder}/{name}.log", flags, 0o644) for name in ("stdout", "stderr")]
+            os.stat(stdin_path)  # the wrapper could only fail of it
             child = subprocess.Popen(
-                ("/bin/sh", "-c", WRAPPER, "orchestrate-run", *argv),
-                stdin=descriptors[1],
-                stdout=descriptors[2],
-                stderr=descriptors[3],
+                ("/bin/sh", "-c", WRAPPER, "orchestrate-run", stdin_path, *argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 cwd=workplace,
                 env={**env, process.RUN_FOLDER: folder},
                 start_new_session=True,
                 pass_fds=(alive,),
             )
         finally:
-            for fd in descriptors:
-                os.close(fd)
+            os.close(alive)
         return Started(child, process.identity(child.pid))
 
 

@@ -81,18 +81,19 @@ class Recovery:
         folder = self.queue.run_folder(task_id, number)
         record = runs.read_record(folder) if number else None
         alive = bool(number) and runs.is_alive(folder)
-        if not number or (record is None and not alive and not runs.has_begun(folder)):
+        if not number or not (alive or runs.has_begun(folder)):
             os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
             self._give_back(task_id, "was about to start when the dispatcher died")
             return None
         try:
             task = parse(read_bytes(self.queue.path(State.ASSIGNED, task_id)), task_id)
         except InvalidTask as problem:
-            task = self._as_given(folder, task_id)
+            task = Task(id=task_id, description="(its file cannot be read)")
             self._tell("warning", task_id, f"its file was changed while it ran and cannot be read any more: {problem}")
         settings = self.agents.get(agent) or _settings_of(record)
         live = self._new_live(task, number, agent, slot, settings, record.started_at if record else now)
-        live.identity = record.identity if record else self._find(folder)
+        if alive:
+            live.identity = self._find(folder, record.pid if record else 0)
         if record and record.boot == process.boot_id():
             gone = max(0.0, time.monotonic() - record.started_monotonic)
             live.started -= gone
@@ -100,14 +101,10 @@ class Recovery:
             self._tell("resumed", task_id, f"run {number} on {slot} ({agent}) lives; taken up")
         return live
 
-    def _as_given(self, folder: str, task_id: str) -> Task:
-        try:
-            return parse(read_bytes(f"{folder}/task.yaml"), task_id)
-        except (InvalidTask, OSError):
-            return Task(id=task_id, description="(its file cannot be read)")
-
-    def _find(self, folder: str) -> Identity:
-        """The first process of a run whose record was never written: the session's leader, if it lives."""
+    def _find(self, folder: str, pid: int) -> Identity:
+        """The first process of a living run: its wrapper, the session's leader; any other if that is gone."""
+        if pid and (process.belongs(pid, folder) or not process.HAS_PROC):
+            return process.identity(pid)
         members = process.members(folder)
         leaders = [pid for pid in members if (status := process.stat(pid)) and status.session == pid]
         return process.identity((leaders or members or [0])[0])

@@ -64,6 +64,8 @@ def judge(
         error += " (its output was cut: limits.max_output_mb)"
     if stopped is not None:
         outcome, error = stopped, stopped_why
+    elif exit_code and not os.path.exists(evidence.stdout):
+        outcome, error = Outcome.OUT_OF_RESOURCES, "its output could not be opened: no room on the disk"
     elif outcome is not Outcome.SUCCESS and exit_code is None and not answered:
         outcome = Outcome.LOST
         error = "its wrapper or the machine died, and how it ended is not known"

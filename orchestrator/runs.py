@@ -1,7 +1,7 @@
 """tasks/runs/<task>/<n>/: one folder per attempt, readable by anybody.
 
 prompt.md      what it was told             script       a shell task's own script
-run.yaml       what was started, by whom    alive        locked by the kernel while anything of it lives
+alive          what was started, by whom; locked by the kernel while anything of it lives
 stdout.log  stderr.log                      exit         its exit status, written by the wrapper
 output.md      its answer                   result.yaml  our verdict; immutable
 retried        a person gave it back        cancelled    a person wants it ended
@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from orchestrator import files, locks
 from orchestrator.errors import AlreadyExists, InvalidTask
-from orchestrator.process import Identity
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Outcome, State
 from orchestrator.writing import Value, to_yaml
@@ -165,10 +164,8 @@ def _mapping(path: str) -> dict[str, Any]:
 
 
 class Record(NamedTuple):
-    """run.yaml: what was started. Written just after the spawn; a crash may leave none."""
+    """`alive`: what is about to be started. Its wrapper adds its pid: from then on the run has begun."""
 
-    pid: int
-    started_ticks: int
     boot: str
     started_monotonic: float  # the clock that stops while the machine sleeps
     started_at: float
@@ -176,35 +173,30 @@ class Record(NamedTuple):
     agent_type: str
     adapter: str
     argv: tuple[str, ...]
-
-    @property
-    def identity(self) -> Identity:
-        return Identity(self.pid, self.started_ticks, self.boot)
+    task_sha256: str  # of the task's file as the run was given it
+    pid: int = 0  # of the wrapper, which leads the run's session; 0: nothing of it has begun
 
 
 def write_record(folder: str, record: Record) -> None:
     """Not synced: after a power cut there is no process that it could speak of."""
     fields: dict[str, Value] = {
-        "pid": record.pid,
-        "started_ticks": record.started_ticks,
-        "boot": record.boot,
-        "started_monotonic": record.started_monotonic,
-        "started_at": utc(record.started_at),
         "agent_id": record.agent_id,
         "agent_type": record.agent_type,
         "adapter": record.adapter,
+        "started_at": utc(record.started_at),
+        "started_monotonic": record.started_monotonic,
+        "boot": record.boot,
+        "task_sha256": record.task_sha256,
         "argv": record.argv,
     }
-    files.write(f"{folder}/run.yaml", to_yaml(fields))
+    files.write(f"{folder}/alive", to_yaml(fields))
 
 
 def read_record(folder: str) -> Record | None:
-    """None if the run was never started, or died before it could be written down."""
-    values = _mapping(f"{folder}/run.yaml")
+    """None if there is none, or it cannot be read."""
+    values = _mapping(f"{folder}/alive")
     try:
         return Record(
-            int(values["pid"]),
-            int(values["started_ticks"]),
             str(values["boot"]),
             float(values["started_monotonic"]),
             epoch(values["started_at"]),
@@ -212,6 +204,8 @@ def read_record(folder: str) -> Record | None:
             str(values["agent_type"]),
             str(values.get("adapter", "command")),
             words(values.get("argv")),
+            str(values.get("task_sha256", "")),
+            int(values.get("pid", 0)),
         )
     except (KeyError, ValueError, TypeError):
         return None
@@ -237,13 +231,19 @@ def is_alive(folder: str) -> bool:
 
 def has_begun(folder: str) -> bool:
     """Whether anything of the run was ever started: its wrapper's first word, or what came after it."""
-    for name in ("alive", "exit", "result.yaml", "stdout.log", "stderr.log", "output.md"):
+    for name in ("exit", "result.yaml", "stdout.log", "stderr.log", "output.md"):
         try:
             if os.stat(f"{folder}/{name}").st_size:
                 return True
         except OSError:
             continue
-    return False
+    try:
+        with open(f"{folder}/alive", "rb") as file:
+            content = file.read()
+    except OSError:
+        return False
+    is_whole = content.startswith(b"agent_id: ") and content.endswith(b"\n")
+    return b"\npid: " in content or (bool(content) and not is_whole)  # torn by a power cut: it cannot be told
 
 
 def read_exit(folder: str) -> int | None:

@@ -168,7 +168,7 @@ class TaskQueue(Places):
         together, self._together = self._together, Together()
         for folder in folders:
             together.folder(folder)
-        return files.in_background(together.sync)
+        return together.begin()
 
     def sweep_drafts(self, now: float) -> int:
         """Remove what writers that died left half made."""

@@ -7,13 +7,14 @@ pending/ and it would run twice.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator import files, launcher, prompt, router, runs
+from orchestrator import files, launcher, process, prompt, router, runs
 from orchestrator.agents import adapter_for
 from orchestrator.agents.base import Request
 from orchestrator.clock import Clock
@@ -146,7 +147,8 @@ class Starter:
         live.attempt = entry.attempt
         try:
             _make_folder(live.folder)
-            invocation = live.adapter.invoke(self._request(live, entry, content))
+            invocation = live.adapter.invoke(self._request(live, entry))
+            _record(live, invocation.argv, content)
         except PromptTooLong as error:
             return Prepared(live, (), {}, "", (Outcome.CONTEXT_OVERFLOW, str(error)))
         except (OrchestrateError, ValueError) as error:  # a NUL in an argument, a path of an answer that is none
@@ -184,11 +186,6 @@ class Starter:
             words = "no room to start it" if cannot else "cannot start it"
             return Outcome.OUT_OF_RESOURCES, f"{words}: {getattr(error, 'strerror', '') or error}"
         live.child, live.identity = started.process, started.identity
-        argv = tuple(word[:1000] for word in one.argv)
-        runs.write_record(
-            live.folder,
-            runs.Record(*live.identity, time.monotonic(), wall, live.slot, live.agent, live.adapter.kind, argv),
-        )
         return None
 
     def _inherited(self, secrets: tuple[str, ...], needed: tuple[str, ...]) -> Mapping[str, str]:
@@ -198,7 +195,7 @@ class Starter:
             self._kept[key] = launcher.environment(self._environment, secrets, needed, {})
         return self._kept[key]
 
-    def _request(self, live: Live, entry: Entry, content: bytes) -> Request:
+    def _request(self, live: Live, entry: Entry) -> Request:
         task, attempt = live.task, entry.attempt
         answers = {}
         for one in task.dependencies:
@@ -216,7 +213,6 @@ class Starter:
             attempt.last_status == Outcome.UNREADABLE,
         )
         files.write(f"{live.folder}/prompt.md", text.encode("utf-8", "replace"))
-        files.write(f"{live.folder}/task.yaml", content)
         return Request(
             task,
             live.settings,
@@ -227,6 +223,23 @@ class Starter:
             live.folder,
             str(uuid.uuid4()),
         )
+
+
+def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:
+    """Write down what is about to be started."""
+    runs.write_record(
+        live.folder,
+        runs.Record(
+            process.boot_id(),
+            time.monotonic(),
+            live.started_at,
+            live.slot,
+            live.agent,
+            live.adapter.kind,
+            tuple(word[:1000] for word in argv),
+            hashlib.sha256(content).hexdigest(),
+        ),
+    )
 
 
 def _make_folder(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from orchestrator import files
 from orchestrator.errors import AlreadyExists
@@ -35,14 +36,29 @@ class Together:
 
     def sync(self) -> None:
         """Wait for all. Raises AlreadyExists if a name was taken; the others are there, and durable, then."""
+        self.begin()()
+
+    def begin(self) -> Callable[[], None]:
+        """Begin with the data; what is returned does the rest of `sync`, and raises what that raises."""
+        try:
+            data = files.begin_sync(self._open)
+        except BaseException:
+            self.drop()
+            raise
+        return lambda: self._end(data)
+
+    def _end(self, data: Callable[[], None]) -> None:
         taken: list[str] = []
         try:
-            files.sync_all(self._open)
-            for temporary, path, over in self._names:
+            data()
+            while self._names:
+                temporary, path, over = self._names[-1]
                 try:
-                    (os.replace if over else os.link)(temporary, path)
+                    (os.replace if over else files.move)(temporary, path)
+                    self._names.pop()
                 except FileExistsError:
                     taken.append(path)
+                    os.unlink(self._names.pop()[0])
             files.sync_folders(self._folders)
         finally:
             self.drop()
@@ -54,8 +70,5 @@ class Together:
         while self._open:
             os.close(self._open.pop())
         while self._names:
-            try:
-                os.unlink(self._names.pop()[0])
-            except FileNotFoundError:  # it has taken another's place
-                pass
+            os.unlink(self._names.pop()[0])
         self._folders.clear()

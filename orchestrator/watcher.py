@@ -1,8 +1,8 @@
 """File events, signals and a timer, all reduced to one thing: look again.
 
-An event only changes how soon; the scan finds what no event told. watchdog pairs the two halves of
-a rename by holding back everything behind the first half for half a second, and each claim renames
-a file out of the watched folder; so the pairing is switched off (`delay = 0`).
+An event only changes how soon; the scan finds what no event told. On Linux only the names that come
+into the folder are asked for: each claim renames a file out of it, and of those watchdog would hold back
+everything behind the first half of a rename for half a second, to pair it with the second.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 from collections.abc import Iterable
 from types import FrameType
 
@@ -25,16 +26,6 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from orchestrator.spool import is_task_name
-
-
-def pair_no_moves() -> bool:
-    """Switch watchdog's pairing of moves off; False where this watchdog has no such thing."""
-    try:
-        from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
-    except ImportError:
-        return False
-    InotifyMoveEventGrouper.delay = 0
-    return True
 
 
 class Bell:
@@ -118,6 +109,21 @@ class _Hear(FileSystemEventHandler):
             self._bell.ring()
 
 
+def _observer() -> BaseObserver:
+    """watchdog's observer; on Linux one that hears of what comes in, and of nothing that goes out."""
+    if sys.platform == "linux":
+        try:
+            from watchdog.observers.inotify import InotifyEmitter
+            from watchdog.observers.inotify_c import InotifyConstants as Kinds
+
+            kinds = Kinds.IN_CREATE | Kinds.IN_CLOSE_WRITE | Kinds.IN_MOVED_TO | Kinds.IN_DELETE_SELF
+            emitter = type("Incoming", (InotifyEmitter,), {"get_event_mask_from_filter": lambda self: kinds})
+            return BaseObserver(emitter)
+        except (ImportError, AttributeError):  # another watchdog: its own way, a little slower
+            pass
+    return Observer()
+
+
 class Watcher:
     """Names in a folder that somebody touched."""
 
@@ -128,7 +134,6 @@ class Watcher:
         self._observer: BaseObserver | None = None
         self._inode = 0
         self.problem = ""
-        pair_no_moves()
 
     def keep(self) -> None:
         """Start watching, or start again if the folder was deleted and made anew or the thread died."""
@@ -140,7 +145,7 @@ class Watcher:
         if self._observer is not None and self._observer.is_alive() and inode == self._inode:
             return
         self.stop()
-        observer = Observer()
+        observer = _observer()
         kinds = [FileCreatedEvent, FileClosedEvent, FileMovedEvent, DirCreatedEvent]
         try:
             observer.schedule(_Hear(self._names, self._bell), self._folder, event_filter=kinds)

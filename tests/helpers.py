@@ -62,5 +62,10 @@ def write(path: str | Path, content: str | bytes) -> str:
     return str(path)
 
 
+def printed(path: str) -> str:
+    """What a run has printed so far; its wrapper makes the file."""
+    return read(path) if os.path.exists(path) else ""
+
+
 def read(path: str | Path) -> str:
     return Path(path).read_text(encoding="utf-8")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from orchestrator.config import AgentConfig
     from orchestrator.task import Task
 
+ARGUMENT_LIMIT = 131_071  # bytes: Linux takes no longer argument, whatever ARG_MAX says
+
 
 class Request(NamedTuple):
     """One run, as an adapter needs to know it. Paths are absolute."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from orchestrator.agents.base import Answer, Evidence, Invocation, Request, json_lines, tail_text
+from orchestrator.agents.base import ARGUMENT_LIMIT, Answer, Evidence, Invocation, Request, json_lines, tail_text
 from orchestrator.agents.flags import Words
 from orchestrator.agents.lookup import Step, clean, found, steps
 from orchestrator.agents.shell import ONLY_SHELL
@@ -20,8 +20,6 @@ from orchestrator.states import Outcome
 
 if TYPE_CHECKING:
     from orchestrator.task import Task
-
-ARGUMENT_LIMIT = 131_071  # bytes: Linux takes no longer argument, whatever ARG_MAX says
 
 
 class CommandAgent:

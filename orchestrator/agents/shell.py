@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from orchestrator.agents.base import Answer, Evidence, Invocation, Request, tail_text
+from orchestrator.agents.base import ARGUMENT_LIMIT, Answer, Evidence, Invocation, Request, tail_text
 from orchestrator.agents.wording import ANSWER_LIMIT, by_status
 from orchestrator.errors import OrchestrateError
 from orchestrator.states import Outcome
@@ -30,9 +30,11 @@ class ShellAgent:
         text = request.task.run
         if not text:
             raise OrchestrateError(f"the task {self.refuses(request.task)}")
-        script = os.path.join(request.folder, "script")
-        _write(script, text)
-        argv = (script,) if text.startswith("#!") else ("/bin/sh", "-e", script)
+        argv: tuple[str, ...] = ("/bin/sh", "-e", "-c", text, "script")
+        if text.startswith("#!") or len(text.encode()) > ARGUMENT_LIMIT:
+            script = os.path.join(request.folder, "script")
+            _write(script, text)
+            argv = (script,) if text.startswith("#!") else ("/bin/sh", "-e", script)
         return Invocation(argv, stdin=False, env={"ORCHESTRATE_PROMPT_FILE": request.prompt_path})
 
     def read(self, evidence: Evidence) -> Answer:

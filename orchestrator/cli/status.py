@@ -56,7 +56,7 @@ def view(root: str) -> dict[str, object]:
                 "agent_type": said.get("agent_type", ""),
                 "run": run,
                 "since": said.get("assigned_at", ""),
-                "seconds": _age(f"{queue.run_folder(task_id, run)}/task.yaml", now),
+                "seconds": _age(f"{queue.run_folder(task_id, run)}/prompt.md", now),
                 "title": "" if title in ("|", "|-") else title,
             }
         )

@@ -25,14 +25,21 @@ def test_refuses_what_is_no_script(request_for: Callable[..., Request]) -> None:
 def test_the_script_is_run_by_sh(request_for: Callable[..., Request]) -> None:
     request = request_for("ignored --flag", run="false\necho not reached")
     invocation = AGENT.invoke(request)
-    script = os.path.join(request.folder, "script")
-    assert invocation.argv == ("/bin/sh", "-e", script)
+    assert invocation.argv == ("/bin/sh", "-e", "-c", "false\necho not reached", "script")
     assert (invocation.stdin, invocation.env) == (False, {"ORCHESTRATE_PROMPT_FILE": request.prompt_path})
-    assert Path(script).read_text() == "false\necho not reached\n"
-    assert os.stat(script).st_mode & 0o777 == 0o755
-    assert os.listdir(request.folder) == ["script"]
+    assert os.listdir(request.folder) == []
     ended = subprocess.run(invocation.argv, capture_output=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, b"")
+
+
+def test_a_script_that_no_argument_can_hold_is_a_file(request_for: Callable[..., Request]) -> None:
+    request = request_for("", run="echo begun\n" + "# é\n" * 40_000 + "echo over")
+    invocation = AGENT.invoke(request)
+    script = os.path.join(request.folder, "script")
+    assert invocation.argv == ("/bin/sh", "-e", script)
+    assert os.stat(script).st_mode & 0o777 == 0o755
+    ended = subprocess.run(invocation.argv, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, b"begun\nover\n")
 
 
 def test_the_script_names_its_own_program(request_for: Callable[..., Request]) -> None:
@@ -43,10 +50,10 @@ def test_the_script_names_its_own_program(request_for: Callable[..., Request]) -
 
 
 def test_a_script_is_written_anew_for_a_folder_that_was_prepared_in_vain(request_for: Callable[..., Request]) -> None:
-    request = request_for("", run="echo one")
+    request = request_for("", run="#!/bin/sh\necho one")
     AGENT.invoke(request)
-    AGENT.invoke(request_for("", run="true"))
-    assert Path(request.folder, "script").read_text() == "true\n"
+    AGENT.invoke(request_for("", run="#!/bin/sh"))
+    assert Path(request.folder, "script").read_text() == "#!/bin/sh\n"
 
 
 @pytest.mark.parametrize(

@@ -88,13 +88,13 @@ def test_as_long_as_anything_of_a_run_lives_no_second_one_starts(root: Driver) -
 def test_a_run_whose_record_was_never_written_but_whose_end_is_known_is_judged_not_repeated(
     root: Driver,
 ) -> None:
-    """Invariant 4: the dispatcher died between the spawn and run.yaml; the run itself ended well."""
+    """Invariant 4: the dispatcher record was lost; the run itself ended well."""
     root.drop("one", "@say well", f"@ledger '{root.root}/ledger'")
     root.start()
     root.reach("completed", "one")
     root.ok("stop")
     _back_to_assigned(root, "one")
-    for name in ("run.yaml", "result.yaml"):
+    for name in ("alive", "result.yaml"):
         (root.runs("one") / "1" / name).unlink()
     root.start()
     root.reach("completed", "one")

@@ -72,7 +72,7 @@ def test_no_attempt_comes_before_its_back_off_is_over(root: Driver) -> None:
     root.reach("completed", *ids)
     for one in ids:
         ended = (root.runs(one) / "1/exit").stat().st_mtime
-        begun = (root.runs(one) / "2/task.yaml").stat().st_mtime
+        begun = (root.runs(one) / "2/prompt.md").stat().st_mtime
         assert begun - ended >= 0.9
 
 

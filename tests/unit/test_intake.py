@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
@@ -13,7 +14,7 @@ from helpers import python, read, until, write
 
 from orchestrator.config import Config
 from orchestrator.intake import BAD_LIMIT, EMPTY_SECONDS, Intake
-from orchestrator.runs import Result
+from orchestrator.runs import Record, Result, write_record
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, Outcome, Priority, State
 
@@ -458,7 +459,8 @@ def ran(desk: Desk, state: State, status: Outcome = Outcome.SUCCESS) -> str:
     folder = desk.queue.run_folder("task_001", 1)
     verdict = Result("task_001", "agent_01", "claude", 1, status, 1_700_000_000.0, state, reason="so it was")
     write(f"{folder}/result.yaml", verdict.to_yaml())
-    write(f"{folder}/task.yaml", SAME)
+    given = hashlib.sha256(SAME.encode()).hexdigest()
+    write_record(folder, Record("", 0.0, 1_700_000_000.0, "agent_01", "claude", "claude", ("claude",), given))
     return folder
 
 

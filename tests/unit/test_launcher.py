@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from helpers import python, read, until, write
+from helpers import printed, python, read, until, write
 
 from orchestrator import process, runs
 from orchestrator.config import Config
@@ -64,7 +64,7 @@ def test_a_program_that_is_not_there_has_its_status_too(start: Start, folder: st
 def test_the_status_is_written_though_the_whole_group_gets_the_signal(start: Start, folder: str) -> None:
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)):
         one = start("echo up; exec sleep 300")
-        until(lambda: read(f"{folder}/stdout.log").endswith("up\n"))
+        until(lambda: printed(f"{folder}/stdout.log").endswith("up\n"))
         os.killpg(one.process.pid, number)
         assert ended(one, folder) == status
         os.unlink(f"{folder}/exit")
@@ -73,7 +73,7 @@ def test_the_status_is_written_though_the_whole_group_gets_the_signal(start: Sta
 
 def test_a_run_killed_with_its_wrapper_leaves_no_status(start: Start, folder: str) -> None:
     one = start("echo up; sleep 300")
-    until(lambda: read(f"{folder}/stdout.log"))
+    until(lambda: printed(f"{folder}/stdout.log"))
     os.killpg(one.process.pid, signal.SIGKILL)
     assert ended(one, folder) is None
 
@@ -81,21 +81,21 @@ def test_a_run_killed_with_its_wrapper_leaves_no_status(start: Start, folder: st
 def test_the_prompt_is_the_standard_input(start: Start, folder: str) -> None:
     prompt = "Größe\n\0" + "x" * 1_000_000 + "\nend"
     assert ended(start("cat; cat", prompt=prompt), folder) == 0
-    assert read(f"{folder}/stdout.log") == prompt
+    assert printed(f"{folder}/stdout.log") == prompt
 
 
 def test_output_goes_to_files_and_the_workplace_is_the_current_folder(
     start: Start, folder: str, tmp_path: Path
 ) -> None:
     ended(start('pwd; echo oops >&2; echo "$ORCHESTRATE_RUN_FOLDER"'), folder)
-    assert read(f"{folder}/stdout.log") == f"{os.path.realpath(tmp_path)}\n{folder}\n"
+    assert printed(f"{folder}/stdout.log") == f"{os.path.realpath(tmp_path)}\n{folder}\n"
     assert read(f"{folder}/stderr.log") == "oops\n"
 
 
 def test_arguments_arrive_as_they_are(start: Start, folder: str) -> None:
     words = ["a b", "$HOME", "`id`", "'", '"', "\n", "", "-n", "*", "é", "\\"]
     ended(start("", shutil.which("python3") or "", "-c", "import sys; print(sys.argv[1:])", *words), folder)
-    assert read(f"{folder}/stdout.log") == f"{words}\n"
+    assert printed(f"{folder}/stdout.log") == f"{words}\n"
 
 
 def test_a_run_has_a_session_of_its_own_and_no_descriptor_but_its_lock(start: Start, folder: str) -> None:
@@ -106,7 +106,7 @@ def test_a_run_has_a_session_of_its_own_and_no_descriptor_but_its_lock(start: St
         ended(one, folder)
     finally:
         os.close(held)
-    out = read(f"{folder}/stdout.log")
+    out = printed(f"{folder}/stdout.log")
     assert sorted(line.rpartition("/")[2] for line in out.splitlines() if "->" in line) == sorted(
         ["prompt.md", "stdout.log", "stderr.log", "alive"]
     )
@@ -148,7 +148,7 @@ os.kill(os.getpid(), 9)
     parent = python(code, folder, str(tmp_path))
     parent.wait(20)
     parent.communicate()
-    until(lambda: read(f"{folder}/stdout.log") == "up\n")
+    until(lambda: printed(f"{folder}/stdout.log") == "up\n")
     assert runs.is_alive(folder)
     assert runs.read_exit(folder) is None
     write(tmp_path / "gate", "")
@@ -194,7 +194,7 @@ def test_a_withheld_secret_does_not_reach_the_program(start: Start, folder: str)
         start("env", env=environment({**os.environ, "MY_API_KEY": "s3cret"}, Config().secrets, (), {"ADDED": "yes"})),
         folder,
     )
-    out = read(f"{folder}/stdout.log")
+    out = printed(f"{folder}/stdout.log")
     assert "s3cret" not in out
     assert "ADDED=yes\n" in out
 
@@ -204,23 +204,23 @@ def test_a_withheld_secret_does_not_reach_the_program(start: Start, folder: str)
 
 def test_a_program_that_ends_when_asked_is_asked_once(start: Start, folder: str) -> None:
     one = start("trap 'echo INT; exit 5' INT; trap 'echo TERM' TERM; echo up; while :; do sleep 0.01; done")
-    until(lambda: read(f"{folder}/stdout.log") == "up\n")
+    until(lambda: printed(f"{folder}/stdout.log") == "up\n")
     stopping = Stopping(one.identity, folder, 30.0, 100.0)
     stopping.step(100.0)
     assert ended(one, folder) == 5
-    assert read(f"{folder}/stdout.log") == "up\nINT\n"
+    assert printed(f"{folder}/stdout.log") == "up\nINT\n"
 
 
 def test_who_ignores_the_interrupt_is_terminated_after_the_grace_and_not_before(start: Start, folder: str) -> None:
     one = start("trap 'echo INT' INT; trap 'echo TERM; exit 7' TERM; echo up; while :; do sleep 0.01; done")
-    until(lambda: read(f"{folder}/stdout.log") == "up\n")
+    until(lambda: printed(f"{folder}/stdout.log") == "up\n")
     stopping = Stopping(one.identity, folder, 30.0, 100.0)
     stopping.step(100.0)
-    until(lambda: "INT" in read(f"{folder}/stdout.log"))
+    until(lambda: "INT" in printed(f"{folder}/stdout.log"))
     stopping.step(129.9)
     stopping.step(129.95)
     assert process.is_same(one.identity)
-    assert "TERM" not in read(f"{folder}/stdout.log")
+    assert "TERM" not in printed(f"{folder}/stdout.log")
     stopping.step(130.0)
     assert ended(one, folder) == 7
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import python, read, until, write
+from helpers import printed, python, read, until, write
 
 from orchestrator import output, process, runs
 from orchestrator.agents.shell import ShellAgent
@@ -81,7 +81,7 @@ class Watch:
         self.child.wait(5)
 
     def until_printed(self, text: str) -> None:
-        until(lambda: text in read(f"{self.folder}/stdout.log"))
+        until(lambda: text in printed(f"{self.folder}/stdout.log"))
 
 
 Watching = Callable[..., Watch]
@@ -267,6 +267,7 @@ def test_output_is_capped_while_it_comes_and_keeps_its_head_and_its_tail(watchin
             file.seek(max(0, os.stat(log).st_size - 100))
             return file.read().endswith(b"TAIL\n")
 
+    until(lambda: os.path.exists(log))
     until(flooded, 30.0)
     watch.turn()
     assert os.stat(log).st_size > 10_000_000

@@ -1,0 +1,102 @@
+"""Wait for many files to be on the disk at once, without a thread for each.
+
+One after the other, each `fsync` costs a round to the disk of its own; in threads of ours, each costs
+a dozen changes of hands of the interpreter's lock. So the kernel is given all of them in one call
+(io_submit(2), IOCB_CMD_FSYNC) and waits in its own threads. Where it takes none (another system,
+another processor, a container that forbids it), they are waited for one after the other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import platform
+import struct
+import sys
+from collections.abc import Callable, Sequence
+
+ROOM = 256  # files that may be under way at once; the rest is waited for here
+# io_setup, io_submit, io_getevents
+_NUMBERS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
+_REQUEST = struct.Struct("=QIIHhIQQqQII")  # struct iocb
+_EVENT = struct.Struct("=QQqq")  # struct io_event
+_FSYNC = 2
+
+
+class _Kernel:
+    """One context of the kernel's, for all files of this process."""
+
+    def __init__(self) -> None:
+        setup, self._submit, self._events = _NUMBERS[platform.machine()]
+        self._call = ctypes.CDLL(None, use_errno=True).syscall
+        self._context = ctypes.c_ulong(0)
+        self._under_way: set[int] = set()
+        self._failed: dict[int, int] = {}  # request → errno
+        self._last = 0
+        if self._call(setup, ROOM, ctypes.byref(self._context)):
+            raise OSError(ctypes.get_errno(), "io_setup")
+
+    def submit(self, fds: Sequence[int]) -> list[int]:
+        """Begin with as many as there is room for; their numbers."""
+        count = min(len(fds), ROOM - len(self._under_way))
+        requests = ctypes.create_string_buffer(_REQUEST.size * max(1, count))
+        first = self._last + 1
+        for place, fd in enumerate(fds[:count]):
+            _REQUEST.pack_into(requests, place * _REQUEST.size, first + place, 0, 0, _FSYNC, 0, fd, 0, 0, 0, 0, 0, 0)
+        start = ctypes.addressof(requests)
+        pointers = (ctypes.c_void_p * max(1, count))(*(start + place * _REQUEST.size for place in range(count)))
+        taken = self._call(self._submit, self._context, ctypes.c_long(count), pointers) if count else 0
+        begun = list(range(first, first + max(0, taken)))
+        self._last += len(begun)
+        self._under_way.update(begun)
+        return begun
+
+    def wait(self, numbers: Sequence[int]) -> None:
+        """Until all of these are over. Raises OSError, of the first that failed."""
+        events = ctypes.create_string_buffer(_EVENT.size * ROOM)
+        while not self._under_way.isdisjoint(numbers):
+            count = self._call(
+                self._events, self._context, ctypes.c_long(1), ctypes.c_long(ROOM), events, ctypes.c_void_p()
+            )
+            if count < 0 and (code := ctypes.get_errno()) != errno.EINTR:  # a signal: SIGCHLD comes all the time
+                raise OSError(code, os.strerror(code))
+            for place in range(max(0, count)):
+                number, _, result, _ = _EVENT.unpack_from(events, place * _EVENT.size)
+                self._under_way.discard(number)
+                if result < 0:
+                    self._failed[number] = -result
+        codes = [code for number in numbers if (code := self._failed.pop(number, 0))]
+        if codes:
+            raise OSError(codes[0], os.strerror(codes[0]))
+
+
+@functools.cache
+def _kernel() -> _Kernel | None:
+    if sys.platform != "linux" or platform.machine() not in _NUMBERS:
+        return None
+    try:
+        return _Kernel()
+    except (OSError, AttributeError):
+        return None
+
+
+def begin(fds: Sequence[int]) -> Callable[[], None]:
+    """Begin to make the data of these open files durable (of a folder: its names).
+
+    What is returned waits for the end of all, and raises OSError if one failed; they have to stay open
+    until then. Of one thread of a process only.
+    """
+    kernel = _kernel() if len(fds) > 1 else None
+    begun = kernel.submit(fds) if kernel else []
+
+    def wait() -> None:
+        try:
+            for fd in fds[len(begun) :]:
+                os.fsync(fd)
+        finally:
+            if kernel:
+                kernel.wait(begun)
+
+    return wait
