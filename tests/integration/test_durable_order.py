@@ -30,6 +30,17 @@ if log and "orchestrator" in " ".join(sys.orig_argv):
         link(source, target, **more)
         note("link", os.fspath(target))
     os.fsync, os.link = noted_fsync, noted_link
+    from orchestrator import syncing
+    begin = syncing.begin
+    def noted_begin(fds):
+        paths = [os.readlink(f"/proc/self/fd/{fd}") for fd in fds]
+        wait = begin(fds)
+        def noted_wait():
+            wait()
+            for path in paths:
+                note("sync", path)
+        return noted_wait
+    syncing.begin = noted_begin
 """
 
 
