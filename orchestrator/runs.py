@@ -249,8 +249,11 @@ def has_begun(folder: str) -> bool:
 def read_exit(folder: str) -> int | None:
     """The exit status as a shell gives it; None if it was not written."""
     try:
-        with open(f"{folder}/exit", encoding="ascii") as file:
-            return int(file.read(8))
+        fd = os.open(f"{folder}/exit", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(fd, 8))
+        finally:
+            os.close(fd)
     except (OSError, ValueError):
         return None
 

@@ -56,10 +56,9 @@ class _Kernel:
     def wait(self, numbers: Sequence[int]) -> None:
         """Until all of these are over. Raises OSError, of the first that failed."""
         events = ctypes.create_string_buffer(_EVENT.size * ROOM)
-        while not self._under_way.isdisjoint(numbers):
-            count = self._call(
-                self._events, self._context, ctypes.c_long(1), ctypes.c_long(ROOM), events, ctypes.c_void_p()
-            )
+        while left := self._under_way.intersection(numbers):
+            least = ctypes.c_long(len(left))  # woken once for all of them
+            count = self._call(self._events, self._context, least, ctypes.c_long(ROOM), events, ctypes.c_void_p())
             if count < 0 and (code := ctypes.get_errno()) != errno.EINTR:  # a signal: SIGCHLD comes all the time
                 raise OSError(code, os.strerror(code))
             for place in range(max(0, count)):
