@@ -18,7 +18,7 @@ from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
 from orchestrator.result import Verdict, judge
-from orchestrator.runs import FACTS, Result, read_result
+from orchestrator.runs import FACTS, Result, read_exit, read_result
 from orchestrator.spool import TaskQueue
 from orchestrator.states import Outcome, State
 from orchestrator.supervisor import Live
@@ -62,12 +62,16 @@ class Finisher:
         self.queue.sync(*([f"{self.context.folder}/{OUTPUTS}"] if outputs else []))
         merged = [one for one in free if one.result.state is not State.PENDING]
         self.context.merge([one.result for one in merged], [one.result.mark for one in merged if one.seen_before])
-        return [*(self._move(one) for one in ours), *(one for one in batch if one.late)]
+        done = [*(self._move(one) for one in ours), *(one for one in batch if one.late)]
+        for one in done:
+            if one.late:  # its task may be claimed again at once, and must not be taken for this run's then
+                self.queue.unassign(one.live.id, one.live.slot, one.live.number)
+        return done
 
     def settle(self, done: Sequence[Finished]) -> None:
         """Their moves are durable: nobody has these tasks any more."""
         for one in done:
-            if not one.late:
+            if not one.late and one.result.state is not State.PENDING:
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
 
     def _result_path(self, live: Live) -> str:
@@ -94,7 +98,7 @@ class Finisher:
             verdict = Verdict(outcome, why, Answer(outcome), {}, None)
         else:
             stopped, why = live.stopped, live.stopped_why
-            if stopped is not None and os.path.exists(f"{live.folder}/cancelled"):
+            if (stopped or read_exit(live.folder)) and os.path.exists(f"{live.folder}/cancelled"):
                 stopped, why = Outcome.CANCELLED, "cancelled by a person while it ran"
             verdict = judge(live.folder, live.adapter, live.settings, ended, stopped, why, live.answered, together)
         outcome = verdict.outcome
@@ -115,11 +119,11 @@ class Finisher:
             counts,
         )
         paused_until = self._pause(live, rule.pauses, verdict.answer.retry_at, now) if rule.pauses else None
+        if live.ours and outcome is not Outcome.CANCELLED:  # ended by a stop of the dispatcher: no fault of the task's
+            decision, counts = retry.Decision(State.PENDING, 0.0, live.stopped_why), False
         again_at = now + decision.delay if decision.delay else None
         if paused_until and live.attempt.limited:  # not for the first time: let the others go first
             again_at = max(again_at or 0.0, paused_until + 5.0)
-        if live.ours and outcome is not Outcome.CANCELLED:  # ended by a stop of the dispatcher: no fault of the task's
-            decision, counts = retry.Decision(State.PENDING, 0.0, live.stopped_why), False
         success = outcome is Outcome.SUCCESS
         answer = verdict.answer
         kept = f"{live.folder}/output.md"
@@ -162,6 +166,8 @@ class Finisher:
     def _move(self, one: Finished) -> Finished:
         try:
             if one.result.state is State.PENDING:
+                # The note first: in this very turn the same slot may get the task again.
+                self.queue.unassign(one.live.id, one.live.slot, one.live.number)
                 self.queue.release(one.live.id)
             else:
                 self.queue.commit(one.live.id, one.result.state)

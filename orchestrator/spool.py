@@ -94,7 +94,8 @@ class TaskQueue(Places):
         """Write who has a claimed task; there, and durable, after `sync`. The file lives as long as the run."""
         who: dict[str, Value] = {"task_id": task_id, "agent_id": agent_id, "agent_type": agent_type}
         content = to_yaml({**who, "assigned_at": assigned_at, "run": run})
-        self._together.publish(self.assignment_path(task_id, agent_id), content, drafts=self._drafts)
+        # Over what a mishap may have left there: the claim was ours alone, so no run lives that it could speak of.
+        self._together.publish(self.assignment_path(task_id, agent_id), content, drafts=self._drafts, over=True)
 
     def release(self, task_id: str) -> None:
         """assigned → pending: to be tried again."""

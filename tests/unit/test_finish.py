@@ -114,6 +114,38 @@ def test_a_superseded_run_cannot_report(desk: Desk) -> None:
     assert rows(desk).count('"mark": "a/2"') == 1
 
 
+def test_what_is_tried_again_is_nobodys_before_it_can_be_claimed(desk: Desk) -> None:
+    live = desk.run()
+    write(f"{live.folder}/exit", "1\n")
+    (done,) = desk.finisher.finish([live], Config(), time.time())
+    assert done.result.state is State.PENDING
+    assert os.listdir(f"{desk.queue.tasks}/assigned") == []
+    again = desk.run(number=2)  # in the same turn, on the same slot
+    desk.finisher.settle([done])
+    assert os.path.exists(desk.queue.assignment_path("a", "agent_01"))
+    assert not desk.ends(again).late
+
+
+def test_a_late_run_leaves_no_note_that_the_next_could_be_taken_for(desk: Desk) -> None:
+    live = desk.run()
+    os.rename(desk.queue.path(State.ASSIGNED, "a"), desk.queue.path(State.PENDING, "a"))
+    assert desk.ends(live).late
+    assert os.listdir(f"{desk.queue.tasks}/assigned") == []
+
+
+def test_a_cancel_holds_even_if_the_dispatcher_died_in_the_midst_of_it(desk: Desk) -> None:
+    live = desk.run()
+    write(f"{live.folder}/cancelled", "")
+    assert live.stopped is None  # taken up: nobody knows any more why it ended
+    assert desk.ends(live, 130).result.status is Outcome.CANCELLED
+
+
+def test_what_ended_well_before_it_was_cancelled_is_completed(desk: Desk) -> None:
+    live = desk.run()
+    write(f"{live.folder}/cancelled", "")
+    assert desk.ends(live, 0).result.status is Outcome.SUCCESS
+
+
 def test_a_run_whose_task_was_taken_away_is_late(desk: Desk) -> None:
     live = desk.run()
     os.unlink(desk.queue.path(State.ASSIGNED, "a"))
@@ -185,3 +217,4 @@ def test_what_a_stop_ended_is_tried_again_and_does_not_count(desk: Desk) -> None
     live.stopped, live.stopped_why, live.ours = Outcome.KILLED, "ended with the dispatcher", True
     done = desk.ends(live, 130)
     assert (done.result.state, done.result.counts) == (State.PENDING, False)
+    assert done.result.retry_at is None  # and at once
