@@ -199,10 +199,13 @@ def end_without_dispatcher(root: str, only: str = "") -> list[str]:
         dispatcher.mode = Mode.DRAIN
         if not only:
             dispatcher.end_runs()
+        dispatcher.supervisor.look_now()
+        wait = 0.0
         while any(live in mine for live in dispatcher.supervisor):
+            bell.wait(wait)
             if any(number in (signal.SIGINT, signal.SIGTERM) for number in notes.read()):
                 dispatcher.end_runs()
-            bell.wait(dispatcher.turn())
+            wait = dispatcher.turn()
         dispatcher.close()
         return [live.id for live in mine]
     finally:
