@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,9 +52,10 @@ class Context:
         self._completed = CompletedList(f"{self.folder}/{COMPLETED}", lambda: self.results((State.COMPLETED,)))
 
     def make(self) -> list[str]:
-        """The pages that are missing, with a heading each; their names."""
-        os.makedirs(f"{self.folder}/{OUTPUTS}", exist_ok=True)
-        os.makedirs(f"{self.folder}/{NOTES}", exist_ok=True)
+        """The pages that are missing, with a heading each; their names. Drafts of writers that died go."""
+        for folder in (self.folder, f"{self.folder}/{OUTPUTS}", f"{self.folder}/{NOTES}"):
+            os.makedirs(folder, exist_ok=True)
+            files.sweep_drafts(folder, time.time())
         os.makedirs(os.path.dirname(self._lock), exist_ok=True)
         made = []
         for name, text in HEADINGS.items():

@@ -188,6 +188,15 @@ def _system_rename() -> _Rename | None:
     return _rename_with_flags[0]
 
 
+def same(first: str, second: str) -> bool:
+    """Whether both are there and hold the same bytes."""
+    try:
+        with open(first, "rb") as one, open(second, "rb") as two:
+            return one.read() == two.read()
+    except OSError:
+        return False
+
+
 def has_atomic_move() -> bool:
     """Whether this system has a rename that refuses."""
     return _system_rename() is not None

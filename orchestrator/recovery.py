@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable
 
-from orchestrator import process, runs
+from orchestrator import files, process, runs
 from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig
 from orchestrator.errors import InvalidTask
@@ -79,6 +79,7 @@ class Recovery:
             return None
         (slot, agent, number), name = found[-1]
         folder = self.queue.run_folder(task_id, number)
+        files.sweep_drafts(folder, now)
         record = runs.read_record(folder) if number else None
         alive = bool(number) and runs.is_alive(folder)
         if not number or not (alive or runs.has_begun(folder)):
@@ -142,7 +143,7 @@ class Recovery:
                 ):
                     continue
                 kept = [f"{self.queue.run_folder(task_id, n)}/result.yaml" for n in self.queue.run_numbers(task_id)]
-                if any(_same(f"{folder}/{name}", path) for path in kept):
+                if any(files.same(f"{folder}/{name}", path) for path in kept):
                     self.queue.drop_copy(f"{folder}/{name}")
 
 
@@ -150,11 +151,3 @@ def _settings_of(record: runs.Record | None) -> AgentConfig:
     """For a run whose agent is in config.yaml no more: its output is still read by the adapter it was started with."""
     kind = record.adapter if record and record.adapter in AGENTS else "command"
     return AgentConfig.model_validate({"adapter": kind, "command": "false"})
-
-
-def _same(first: str, second: str) -> bool:
-    try:
-        with open(first, "rb") as one, open(second, "rb") as two:
-            return one.read() == two.read()
-    except OSError:
-        return False

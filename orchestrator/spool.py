@@ -98,8 +98,14 @@ class TaskQueue(Places):
         self._together.publish(self.assignment_path(task_id, agent_id), content, drafts=self._drafts, over=True)
 
     def release(self, task_id: str) -> None:
-        """assigned → pending: to be tried again."""
-        self._move(self.path(State.ASSIGNED, task_id), self.path(State.PENDING, task_id), State.ASSIGNED, State.PENDING)
+        """assigned → pending: to be tried again. Raises FileExistsError, FileNotFoundError; nothing changed then."""
+        mine, there = self.path(State.ASSIGNED, task_id), self.path(State.PENDING, task_id)
+        if files.same(mine, there):  # a copy came back while it ran (git reset); nothing is lost under it
+            os.replace(mine, there)
+            self._together.folder(os.path.dirname(mine))
+            self._together.folder(os.path.dirname(there))
+        else:
+            self._move(mine, there, State.ASSIGNED, State.PENDING)
 
     def place_result(self, task_id: str, state: State, run_result: str) -> None:
         """Give a run's result its name beside where the task is about to go. Twice does no harm."""
@@ -173,7 +179,13 @@ class TaskQueue(Places):
 
     def sweep_drafts(self, now: float) -> int:
         """Remove what writers that died left half made."""
-        folders = (self._drafts, self.runs, self.own, *(f"{self.tasks}/{state}" for state in State))
+        folders = (
+            self._drafts,
+            self.runs,
+            self.own,
+            f"{self.own}/agents",
+            *(f"{self.tasks}/{state}" for state in State),
+        )
         return sum(files.sweep_drafts(folder, now) for folder in folders)
 
     # -- what a person says -----------------------------------------------------------------

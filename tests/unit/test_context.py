@@ -382,3 +382,13 @@ def test_what_a_person_saves_at_the_same_instant_is_not_overwritten(
     monkeypatch.undo()
     assert context.write_state(["- x"]) is True
     assert read(path) == f"saved by a person\n\n{BEGIN}\n- x\n{END}\n"
+
+
+def test_what_a_writer_that_died_left_half_made_is_taken_away(tmp_path: Path) -> None:
+    context = Context(str(tmp_path))
+    context.make()
+    dead = "999999999-abcdef-abcdef"
+    left = [write(f"{context.folder}/{place}.{dead}.tmp", "half") for place in ("", "agent_outputs/", "notes/")]
+    mine = write(f"{context.folder}/.{os.getpid()}-abcdef-abcdef.tmp", "still being written")
+    context.make()
+    assert not any(map(os.path.exists, left)) and os.path.exists(mine)

@@ -276,6 +276,18 @@ def test_an_assignment_says_who_has_it_until_nobody_has(queue: TaskQueue) -> Non
 GARBAGE = b"\xff\xfe\0 not: [a task\r\n"
 
 
+def test_a_copy_that_came_back_while_it_ran_is_the_same_task_and_other_bytes_are_refused(queue: TaskQueue) -> None:
+    for task_id, copy in (("same", "description: x\n"), ("other", "description: y\n")):
+        write(queue.path(State.ASSIGNED, task_id), "description: x\n")
+        write(queue.path(State.PENDING, task_id), copy)
+    queue.release("same")
+    assert queue.state_of("same") is State.PENDING and not os.path.exists(queue.path(State.ASSIGNED, "same"))
+    with pytest.raises(FileExistsError):
+        queue.release("other")
+    assert read(queue.path(State.ASSIGNED, "other")) == "description: x\n"
+    assert read(queue.path(State.PENDING, "other")) == "description: y\n"
+
+
 def test_rejecting_keeps_the_bytes_and_writes_a_reason_of_one_line(queue: TaskQueue, way: str) -> None:
     path = write(f"{queue.tasks}/pending/a b.yaml", GARBAGE)
     target = queue.reject(path, State.PENDING, "is not UTF-8 (byte 0); save it as UTF-8")
