@@ -68,15 +68,21 @@ class Log:
             sys.stdout.flush()
 
 
-def build(root: str, sizes: Mapping[str, int], bell: Bell, listeners: list[Listener], subreaper: bool) -> Dispatcher:
+def build(
+    root: str,
+    settings: config.Config,
+    sizes: Mapping[str, int],
+    bell: Bell,
+    listeners: list[Listener],
+    subreaper: bool,
+) -> Dispatcher:
     """A dispatcher of this root, everything joined. Raises InvalidConfig."""
-    settings = config.load(root)
     queue = TaskQueue(root)
 
     return Dispatcher(
         queue,
         settings,
-        lambda: config.load(root),
+        lambda: config.load_and_keep(root),
         AgentRegistry(queue.own, settings, sizes),
         Context(root),
         LocalLaunch(),
@@ -141,10 +147,12 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
     try:
         queue = TaskQueue(root)
         queue.make_folders()
-        log = Log(f"{queue.own}/dispatcher.log", config.load(root).log_level, front)
+        settings = config.load_and_keep(root)
+        log = Log(f"{queue.own}/dispatcher.log", settings.log_level, front)
         bell = Bell()
         notes = Notes(bell)
-        dispatcher = build(root, sizes, bell, [log, Journal(f"{queue.own}/events")], process.become_subreaper())
+        journal = Journal(f"{queue.own}/events")
+        dispatcher = build(root, settings, sizes, bell, [log, journal], process.become_subreaper())
         announce(dispatcher)
         dispatcher.announce = announce
         dispatcher.recover()
@@ -192,7 +200,9 @@ def end_without_dispatcher(root: str, only: str = "") -> list[str]:
     try:
         notes = Notes(bell)
         log = Log(f"{root}/.orchestrator/dispatcher.log", "info", False)
-        dispatcher = build(root, {}, bell, [log, Journal(f"{root}/.orchestrator/events")], process.become_subreaper())
+        journal = Journal(f"{root}/.orchestrator/events")
+        settings, _ = config.load_or_last(root)  # ending what runs must not wait for a config to be mended
+        dispatcher = build(root, settings, {}, bell, [log, journal], process.become_subreaper())
         announce(dispatcher)
         dispatcher.recover()
         mine = [live for live in dispatcher.supervisor if only in ("", live.id)]

@@ -2,11 +2,13 @@
 
 Everything has a default, so that no file at all is a valid config: the agents are then the
 ones found on PATH, and `shell`. A compiled copy in .orchestrator/config.json lets the fast
-commands answer without a YAML parser; it is a cache and may be deleted at any time.
+commands answer without a YAML parser, and all that look or add go on while the file is broken;
+it is a cache and may be deleted at any time.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -14,11 +16,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from orchestrator import files
 from orchestrator.checking import Frozen, checked
 from orchestrator.errors import InvalidConfig, InvalidTask
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Priority
 from orchestrator.task import PriorityField, Words
+
+COPY = ".orchestrator/config.json"  # below the root
 
 # Found on PATH, these are the agents of a root whose config.yaml names none. The permission
 # flags are written out here because they are the user's to see and to change.
@@ -171,6 +176,47 @@ def load(root: str) -> Config:
         raise InvalidConfig(f"{path}: {text}") from None
     except InvalidConfig as error:
         raise InvalidConfig(f"{path}: {error}") from None
+
+
+def load_and_keep(root: str) -> Config:
+    """`load`, and a compiled copy of it for `load_or_last` and the fast commands. Raises InvalidConfig."""
+    path = f"{root}/config.yaml"
+    try:
+        status = os.stat(path)  # before it is read: a later version has another stamp
+    except OSError:
+        return load(root)
+    config = load(root)
+    kept = {
+        "stamp": [status.st_mtime_ns, status.st_size, status.st_ino],
+        "brief": brief(config),
+        # Not env: it may hold keys, and this file is as readable as any other.
+        "config": config.model_dump(mode="json", exclude_defaults=True, exclude={"agents": {"__all__": {"env"}}}),
+    }
+    try:
+        os.makedirs(f"{root}/.orchestrator", exist_ok=True)
+        files.replace(f"{root}/{COPY}", json.dumps(kept).encode(), sync=False)
+    except OSError:
+        pass
+    return config
+
+
+def brief(config: Config) -> tuple[int, bool, list[str]]:
+    """What adding a task needs: the queue's size, whether ids are unique ones, the agents that it may name."""
+    names = sorted({*config.agents, *BUILT_IN, "shell", "command"}) if config.agents else []
+    return config.queue.max_size, config.queue.ids == "unique", names
+
+
+def load_or_last(root: str, keep: bool = False) -> tuple[Config, str]:
+    """The config, and ""; if it is broken the last good one that was kept (or all defaults), and what is wrong."""
+    try:
+        return (load_and_keep if keep else load)(root), ""
+    except InvalidConfig as error:
+        problem = str(error)
+    try:
+        with open(f"{root}/{COPY}", encoding="utf-8") as file:
+            return Config.model_validate(json.load(file)["config"]), problem
+    except (OSError, ValueError, KeyError, TypeError):
+        return Config(), problem
 
 
 def parse_sizes(text: str) -> dict[str, int]:

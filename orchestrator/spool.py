@@ -49,16 +49,16 @@ class TaskQueue(Places):
     def add(self, task: str | Mapping[str, Value], **fields: Value) -> str:
         """Add a task, durably: its description, or all its fields; its id (`task_001`, … if none is given).
 
-        Any number of processes at once get different ids. Raises InvalidTask, AlreadyExists, QueueFull,
-        InvalidConfig; nothing was added then.
+        Any number of processes at once get different ids. While config.yaml is broken, its last good version
+        counts. Raises InvalidTask, AlreadyExists, QueueFull; nothing was added then.
         """
         from orchestrator import config
         from orchestrator.task import parse
 
         values = {**({"description": task} if isinstance(task, str) else task), **fields}
         parse(to_yaml(values), "task")
-        limits = config.load(self.root).queue
-        return self.put(values, limits.max_size, limits.ids == "unique")
+        max_size, unique, _ = config.brief(config.load_or_last(self.root)[0])
+        return self.put(values, max_size, unique)
 
     def put(self, fields: Mapping[str, Value], max_size: int = 1000, unique: bool = False) -> str:
         """`add` for fields that were checked already; loads no YAML parser and no models."""

@@ -7,8 +7,9 @@ import signal
 import sys
 import time
 
-from orchestrator import app, config, runs
+from orchestrator import app, runs
 from orchestrator.cli.paint import span
+from orchestrator.cli.settings import usable
 from orchestrator.cli.status import view
 from orchestrator.errors import NotFound, OrchestrateError, Refused
 from orchestrator.locks import is_locked
@@ -118,7 +119,7 @@ def _cancel_running(queue: TaskQueue, task_id: str) -> str:
 
 def end_pause(root: str, name: str) -> None:
     """The agent may work again. Raises NotFound for an unknown one."""
-    registry = AgentRegistry(TaskQueue(root).own, config.load(root), {})
+    registry = AgentRegistry(TaskQueue(root).own, usable(root), {})
     if name not in registry.agents:
         raise NotFound(f"{printable(name)}: no such agent{nearest(name, registry.agents)}")
     registry.resume(name)

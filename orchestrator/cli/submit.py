@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from orchestrator.cli.settings import settings
 from orchestrator.errors import InvalidTask
 from orchestrator.names import PRIORITIES, id_problem, nearest, path_problem, printable
 from orchestrator.spool import TaskQueue
@@ -33,38 +34,6 @@ OPTIONS = {
     "--max-retries": ("max_retries", "one"),
     "--created-at": ("created_at", "one"),
 }
-
-
-class Settings:
-    """The few lines of config.yaml that submitting needs, from the compiled copy or from the file."""
-
-    def __init__(self, root: str) -> None:
-        import json
-
-        self.max_size, self.unique, self.agents = 1000, False, ["shell"]
-        path, copy = f"{root}/config.yaml", f"{root}/.orchestrator/config.json"
-        try:
-            status = os.stat(path)
-        except OSError:
-            self.agents = []  # found out by the dispatcher
-            return
-        stamp = [status.st_mtime_ns, status.st_size, status.st_ino]
-        try:
-            with open(copy, encoding="utf-8") as file:
-                kept = json.load(file)
-            if kept["stamp"] == stamp:
-                self.max_size, self.unique, self.agents = kept["max_size"], kept["unique"], kept["agents"]
-                return
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        from orchestrator import config, files
-
-        loaded = config.load(root)
-        self.max_size, self.unique = loaded.queue.max_size, loaded.queue.ids == "unique"
-        self.agents = sorted({*loaded.agents, *config.BUILT_IN, "shell", "command"} if loaded.agents else [])
-        kept = {"stamp": stamp, "max_size": self.max_size, "unique": self.unique, "agents": self.agents}
-        os.makedirs(f"{root}/.orchestrator", exist_ok=True)
-        files.replace(copy, json.dumps(kept).encode(), sync=False)
 
 
 def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], root: str) -> dict[str, Value]:
@@ -123,14 +92,13 @@ def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], ro
 
 def submit(root: str, fields: Mapping[str, Value]) -> str:
     """Add the task; its id. Raises OrchestrateError; nothing was added then."""
-    settings = Settings(root)
-    agent = fields.get("preferred_agent")
-    if agent and settings.agents and agent not in settings.agents:
+    max_size, unique, agents = settings(root)
+    agent = str(fields.get("preferred_agent") or "")
+    if agent and agents and agent not in agents:
         raise InvalidTask(
-            f"unknown agent {printable(str(agent))!r}{nearest(str(agent), settings.agents)}; "
-            "'orchestrate agents' lists them"
+            f"unknown agent {printable(agent)!r}{nearest(agent, agents)}; 'orchestrate agents' lists them"
         )
-    return TaskQueue(root).put(fields, settings.max_size, settings.unique)
+    return TaskQueue(root).put(fields, max_size, unique)
 
 
 def _split(values: Sequence[str]) -> list[str]:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator import config, history, router, runs
+from orchestrator import history, router, runs
+from orchestrator.cli.settings import usable
 from orchestrator.cli.status import dispatcher, flat
 from orchestrator.errors import InvalidTask, OrchestrateError
 from orchestrator.names import printable
@@ -27,7 +28,7 @@ class Views:
     def __init__(self, root: str) -> None:
         self.root = root
         self.queue = TaskQueue(root)
-        self.config = config.load(root)
+        self.config = usable(root)
         self.now = time.time()
         self._waiting: Waiting | None = None
         self.invalid: dict[str, str] = {}  # file name in pending/ → why it will be rejected

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+
 import pytest
-from integration.driver import Driver
+from integration.driver import Driver, until
 
 MISTAKES = [  # exit code 1: the queue says no; exactly one line
     (("add",), "say what to do"),
@@ -81,33 +85,53 @@ def test_each_wrong_usage_is_answered_with_the_usage_and_code_2(queue: Driver) -
     assert [path.name for path in (queue.root / "tasks/pending").iterdir()] == ["waits.yaml"]
 
 
-def test_a_broken_config_is_told_by_every_command_that_needs_it(queue: Driver) -> None:
-    (queue.root / "config.yaml").write_text("agents:\n  fake: {command: x, max_instance: 2}\n")
+BROKEN = "agents:\n  fake: {command: x, max_instance: 2}\n"
+SAID = "config.yaml: unknown key 'agents.fake.max_instance' (did you mean 'max_instances'?)"
+
+
+def test_while_config_is_broken_looking_adding_and_cancelling_go_on_with_the_last_good_one(queue: Driver) -> None:
+    queue.ok("add", "x", "--id", "one")
+    (queue.root / "config.yaml").write_text(BROKEN)
     for words in (
         ("add", "x"),
+        ("add", "--stdin"),
         ("tasks",),
         ("agents",),
+        ("agents", "--resume", "fake"),
         ("show", "waits"),
-        ("start",),
-        ("start", "-f"),
+        ("wait", "waits", "--timeout", "0.01"),
         ("cancel", "waits"),
+        ("retry", "waits"),
     ):
+        done = queue.run(*words, stdin="words")
+        assert done.returncode == (124 if words[0] == "wait" else 0), (words, done)
+        said = [line for line in done.stderr.splitlines() if f"{SAID}; until it is mended the last good" in line]
+        assert len(said) == (words[0] != "retry"), (words, done)  # retry has no need of it
+    assert queue.json("agents")[0] | {"command": ""} == {
+        "name": "fake", "adapter": "command", "command": "", "slots": 4, "busy": 0, "capabilities": [], "state": "ready"
+    }  # fmt: skip
+    assert "did you mean 'fake'" in queue.run("add", "x", "--agent", "fakke").stderr
+    for words in (("start",), ("start", "-f"), ("validate",), ("doctor",)):
         done = queue.run(*words)
-        assert done.returncode == 1 and done.stderr.count("\n") == 1, (words, done.stderr)
-        assert (
-            "config.yaml: unknown key 'agents.fake.max_instance' (did you mean 'max_instances'?)"
-            in done.stderr
-        )
-    assert queue.run("status").returncode == 0
+        assert done.returncode == 1 and SAID.partition(": ")[2] in done.stderr + done.stdout, (words, done)
+    assert queue.run("status").stderr == ""
+
+
+def test_what_runs_is_cancelled_though_config_is_broken_and_no_dispatcher_runs(queue: Driver) -> None:
+    queue.drop("runs", "@hang")
+    queue.start()
+    until(lambda: queue.members("runs"))
+    queue.kill()
+    (queue.root / "config.yaml").write_text(BROKEN)
+    done = queue.run("cancel", "runs")
+    assert (done.returncode, done.stdout) == (0, "runs  cancelled\n"), done.stderr
+    assert queue.members("runs") == [] and queue.places("runs") == ["failed"]
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(queue: Driver) -> None:
-    import subprocess
-    import sys
-
     for number in range(300):
         queue.drop(f"held_{number}", "x" * 200, dependencies=["gate"])
-    line = f"'{sys.executable}' -m orchestrator.cli tasks | head -1"
+    line = f"{shlex.quote(sys.executable)} -m orchestrator.cli tasks | head -1"
     done = subprocess.run(
         ["sh", "-c", line], cwd=queue.root, env=queue.environment, capture_output=True, text=True
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -137,7 +138,7 @@ def test_unique_ids_collide_on_no_branch(root: Driver) -> None:
 
 def test_an_agent_may_add_tasks_to_the_queue_that_runs_it(root: Driver) -> None:
     root.configure({"shell": {}})
-    command = f"'{sys.executable}' -m orchestrator.cli add --id child --run 'echo a child' --json"
+    command = f"{shlex.quote(sys.executable)} -m orchestrator.cli add --id child --run 'echo a child' --json"
     root.start()
     (root.root / "tasks/pending/parent.yaml").write_text(f"run: |\n  cd / && {command}\n")
     root.reach("completed", "parent", "child")

@@ -9,7 +9,7 @@ import pytest
 from helpers import write
 from pydantic import ValidationError
 
-from orchestrator.config import BUILT_IN, Config, load, parse_sizes
+from orchestrator.config import BUILT_IN, Config, load, load_and_keep, load_or_last, parse_sizes
 from orchestrator.errors import InvalidConfig
 from orchestrator.states import Priority
 
@@ -120,3 +120,17 @@ def test_sizes_are_names_with_counts() -> None:
     for bad in ("claude:two", "claude:-1", "claude:1.5"):
         with pytest.raises(InvalidConfig, match="name:count"):
             parse_sizes(bad)
+
+
+def test_a_broken_file_falls_back_on_the_last_good_one_that_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("agents: {mine: {command: my-agent, max_instances: 3, env: {KEY: secret}}}\nqueue: {max_size: 7}\n")
+    good = load_and_keep(str(tmp_path))
+    path.write_text("queue: {max_sizes: 7}\n")
+    found, problem = load_or_last(str(tmp_path))
+    assert found.queue == good.queue and found.agents["mine"].max_instances == 3
+    assert "did you mean 'max_size'" in problem
+    assert "secret" not in (tmp_path / ".orchestrator/config.json").read_text()
+    for text in ("", "{", "[]", '{"config": 7}', '{"config": {"queue": 7}}'):
+        (tmp_path / ".orchestrator/config.json").write_text(text)
+        assert load_or_last(str(tmp_path)) == (Config(), problem), text
