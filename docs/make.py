@@ -18,6 +18,22 @@ REPOSITORY = os.path.dirname(HERE)
 sys.path.insert(0, REPOSITORY)
 
 
+INTRODUCTION = """\
+What `--help` says. All that only look work with no dispatcher running.
+
+**Exit codes.** 0 well; 1 the queue says no, or something did not end well; 2 the command line is wrong; 3 a fault of
+ours, with a report to send; 124 the time of `wait --timeout` is over; 130 interrupted.
+
+**With `--json`** standard output is one JSON document, whatever happens. What went wrong as a whole is
+`{"error": "…"}`; the same line is on standard error, and the exit code is what it always is. `add --file`, `cancel` and
+`retry` print a list with an object for each task, which has an `error` if that one was refused; `add` prints one object,
+and with `--wait` its `state` and `reason` at the end, too. (`status --watch --json` is one document a line, every two
+seconds.)
+
+**While config.yaml is broken** all that look, add, cancel and wait go on with its last good version, and say so in one
+line on standard error; `start`, `validate` and `doctor` say what is wrong, and end with 1."""
+
+
 def commands() -> str:
     """docs/commands.md: the help of every command."""
     import typer
@@ -27,7 +43,7 @@ def commands() -> str:
     from orchestrator.cli.base import app
 
     assert doing and looks and machine
-    parts = ["# Commands", "", "What `--help` says. All that only look work with no dispatcher running.", ""]
+    parts = ["# Commands", "", *INTRODUCTION.splitlines(), ""]
     group: Any = typer.main.get_command(app)
     context = typer.Context(group, info_name="orchestrate", max_content_width=100, terminal_width=100)
     for name in group.list_commands(context):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from orchestrator.places import Places
 from orchestrator.runs import Result, has_begun, read_record, read_result
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, State
@@ -50,7 +51,7 @@ def attempts(queue: TaskQueue, task_id: str) -> Attempt:
     )
 
 
-def last_result(queue: TaskQueue, task_id: str) -> Result | None:
+def last_result(queue: Places, task_id: str) -> Result | None:
     """The verdict on the last attempt that got one."""
     for number in reversed(queue.run_numbers(task_id)):
         if result := read_result(f"{queue.run_folder(task_id, number)}/result.yaml"):
@@ -69,7 +70,7 @@ def was_given(queue: TaskQueue, result: Result, content: bytes) -> bool:
     return record is None or record.task_sha256 in (hashlib.sha256(content).hexdigest(), "")
 
 
-def result_of(queue: TaskQueue, task_id: str, state: State | None) -> Result | None:
+def result_of(queue: Places, task_id: str, state: State | None) -> Result | None:
     """The verdict that is in force for a task in this state."""
     if state in ENDED:
         assert state is not None

@@ -45,15 +45,20 @@ def stated(queue: TaskQueue) -> dict[str, str]:
     """Ids that files of other names in pending/ state (`login.yaml` with `id: task_007`) → the name."""
     found = {}
     for name in queue.names(State.PENDING):
-        if is_task_name(name) and not _SEQUENTIAL.fullmatch(name):
-            try:
-                with open(f"{queue.tasks}/{State.PENDING}/{name}", "rb", opener=_without_waiting) as file:
-                    match = _STATED.search(file.read(4096))
-            except OSError:
-                continue
-            if match:
-                found[match[1].decode("utf-8", "replace")] = name
+        ours = is_task_name(name) and not _SEQUENTIAL.fullmatch(name)
+        if ours and (task_id := stated_by(f"{queue.tasks}/{State.PENDING}/{name}")):
+            found[task_id] = name
     return found
+
+
+def stated_by(path: str) -> str:
+    """The id that a file states, whatever else it may be; "" if it states none."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            match = _STATED.search(file.read(4096))
+    except OSError:
+        return ""
+    return match[1].decode("utf-8", "replace") if match else ""
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from orchestrator import history
 from orchestrator.config import Config
 from orchestrator.errors import InvalidTask, Refused
-from orchestrator.names import natural, printable
-from orchestrator.prompt import page_name
+from orchestrator.names import natural, page_name, printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import wants
 from orchestrator.spool import TaskQueue

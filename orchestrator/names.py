@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 ID_LIMIT = 100  # characters; 180 bytes at most
 _ID = re.compile(r"\w[\w.-]*")
@@ -54,9 +54,20 @@ def path_problem(text: str) -> str:
     return ""
 
 
+def page_name(name: str) -> str:
+    """`known_issues` → `known_issues.md`."""
+    return name if "." in name else f"{name}.md"
+
+
 def natural(text: str) -> tuple[object, ...]:
     """Sort key by which task_2 comes before task_10."""
     return tuple(int(part) if part.isdecimal() else part for part in _NUMBERS.split(text))
+
+
+def counted(things: Sized | int, word: str) -> str:
+    """`1 task`, `2 tasks`."""
+    number = things if isinstance(things, int) else len(things)
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from orchestrator.context import NOTES, PAGES
+from orchestrator.names import page_name
 from orchestrator.runs import FACTS_EXAMPLE
 from orchestrator.task import Task
 
@@ -91,8 +92,3 @@ def context_pages(task: Task, root: str, agent: str) -> Sequence[str]:
     elif task.context_required:
         pages += [f"context/{page_name(name)}" for name in task.context_required]
     return list(dict.fromkeys(pages))
-
-
-def page_name(name: str) -> str:
-    """`known_issues` → `known_issues.md`."""
-    return name if "." in name else f"{name}.md"

@@ -28,8 +28,7 @@ def main() -> int:
         sys.stdout.flush()
         return code
     except OrchestrateError as error:
-        print(f"orchestrate: {error}", file=sys.stderr)
-        return error.exit_code
+        return _refused(str(error), error.exit_code, argv)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `| head` has seen enough
@@ -37,17 +36,29 @@ def main() -> int:
         return 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"orchestrate: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
+        return _refused(f"{where}{error.strerror or error}", 1, argv)
     except Exception:  # noqa: BLE001 (our own fault: a log to paste instead of a screenful)
-        return _our_fault()
+        return _refused(f"a fault of ours, not yours; nothing was lost. The report: {_report()}", 3, argv)
 
 
-def _our_fault() -> int:
+def _refused(problem: str, code: int, argv: list[str]) -> int:
+    print(f"orchestrate: {problem}", file=sys.stderr)
+    if wants_json(argv):
+        import json
+
+        print(json.dumps({"error": problem}, ensure_ascii=False))
+    return code
+
+
+def wants_json(argv: list[str]) -> bool:
+    """Whether this command line asks for JSON: then stdout is one document, also where it says no."""
+    return "--json" in (argv[: argv.index("--")] if "--" in argv else argv)
+
+
+def _report() -> str:
     import tempfile
     import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="orchestrate-", suffix=".log", delete=False) as file:
         file.write(f"argv: {sys.argv}\npython: {sys.version}\n\n{traceback.format_exc()}")
-    print(f"orchestrate: a fault of ours, not yours; nothing was lost. The report: {file.name}", file=sys.stderr)
-    return 3
+    return file.name

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.cli import wants_json
 from orchestrator.errors import OrchestrateError
 from orchestrator.names import printable
 from orchestrator.spool import TaskQueue, find_root
@@ -23,7 +24,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+# The base of all that can be wrong with a command line; newer versions of Typer carry their own copy of its module.
+WRONG_USAGE: Any = typer.BadParameter.__mro__[2]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 root_option = [""]
 
 
@@ -45,9 +48,14 @@ def run(argv: list[str]) -> int:
         completion_init()
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=argv, prog_name="orchestrate", standalone_mode=True)
+        code = command.main(args=argv, prog_name="orchestrate", standalone_mode=False)
     except SystemExit as end:
         code = end.code
+    except WRONG_USAGE as error:
+        error.show()
+        if wants_json(argv):
+            put({"error": error.format_message()})
+        code = error.exit_code
     return code if isinstance(code, int) else 0
 
 
@@ -74,7 +82,8 @@ TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", autocompl
 
 def put(values: Any) -> None:
     """Print JSON."""
-    print(json.dumps(values, ensure_ascii=False))
+    text = json.dumps(values, ensure_ascii=False)
+    print(text.encode("utf-8", "replace").decode())  # a file's name need not be UTF-8
 
 
 def seconds(text: str) -> float:

@@ -30,6 +30,8 @@ def start(
     from orchestrator.config import parse_sizes
 
     here = root()
+    if front and as_json:
+        raise typer.BadParameter("--foreground and --json exclude each other")
     if front:
         application.serve(here, parse_sizes(agents), True, lambda problem: None)
         return
@@ -93,7 +95,7 @@ def add(
     Example: orchestrate add "Fix the login" --priority high --agent claude
     """
     from orchestrator.cli import intake
-    from orchestrator.cli.lane import said
+    from orchestrator.cli.lane import row, said
     from orchestrator.cli.submit import fields_of, submit
 
     here = root()
@@ -107,16 +109,33 @@ def add(
     given |= {name: list(values) for name, values in lists.items() if values}
     if sum((bool(file), stdin, edit)) > 1:
         raise typer.BadParameter("--file, --stdin and --edit exclude each other")
+    if text and (file or stdin):
+        raise typer.BadParameter(f"TEXT and {'--file' if file else '--stdin'} exclude each other: what shall it do?")
     if file or stdin or edit:
-        ids = intake.add_files(here, file or [], stdin, edit, text or [], given)
+        prepared = intake.prepare(here, file or [], stdin, edit, text or [], given)
     else:
-        ids = [submit(here, fields_of(text or [], given, here))]
-    for one in ids:
-        said(here, one, as_json)
+        prepared = [fields_of(text or [], given, here)]
+    rows = []
+    for fields in prepared:
+        try:
+            rows.append(row(here, submit(here, fields)))
+        except OrchestrateError as error:
+            if not rows or not as_json:
+                raise
+            print(f"orchestrate: {error}", file=sys.stderr)
+            put([*rows, {"error": str(error)}])
+            raise typer.Exit(1) from None
+        if not as_json:
+            said(here, rows[-1]["task_id"])
+    code = 0
     if wait:
         from orchestrator.cli.waits import wait_for
 
-        raise typer.Exit(wait_for(here, ids, as_json))
+        code, ended = wait_for(here, [one["task_id"] for one in rows], quiet=as_json)
+        rows = [{**one, **end} for one, end in zip(rows, ended, strict=True)]
+    if as_json:
+        put(rows if file else rows[0])
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -159,9 +178,15 @@ def retry(
     Example: orchestrate retry task_001 --note "use the staging database"
     """
     from orchestrator.app import nudge
+    from orchestrator.cli import rejects
 
     queue = TaskQueue(root())
-    _each(ids, lambda one: queue.retry(one, note), "back to pending", as_json)
+
+    def bring_back(task_id: str) -> None:
+        rejects.refuse(queue, task_id)
+        queue.retry(task_id, note)
+
+    _each(ids, bring_back, "back to pending", as_json)
     nudge(queue.root)
 
 
@@ -184,15 +209,18 @@ def cancel(
 
 def _each(ids: list[str], act: Callable[[str], Any], word: str, as_json: bool) -> None:
     """Do it for each; a refusal of one does not keep the others."""
-    failed = 0
-    for one in ids:
+    rows: list[dict[str, str]] = []
+    for one in dict.fromkeys(ids):
         try:
-            said = act(one) or word
-            put({"id": one, "done": said}) if as_json else print(f"{one}  {said}")
+            rows.append({"task_id": one, "done": act(one) or word})
+            if not as_json:
+                print(f"{one}  {rows[-1]['done']}")
         except OrchestrateError as error:
-            failed += 1
-            put({"id": one, "error": str(error)}) if as_json else print(f"orchestrate: {error}", file=sys.stderr)
-    if failed:
+            rows.append({"task_id": one, "error": str(error)})
+            print(f"orchestrate: {error}", file=sys.stderr)
+    if as_json:
+        put(rows)
+    if any("error" in row for row in rows):
         raise typer.Exit(1)
 
 

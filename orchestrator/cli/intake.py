@@ -10,10 +10,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 
 from orchestrator import config
-from orchestrator.cli.submit import fields_of, submit
+from orchestrator.cli.submit import fields_of, refuse_unknown_agent
 from orchestrator.errors import InvalidConfig, InvalidTask, OrchestrateError
-from orchestrator.names import printable
-from orchestrator.prompt import page_name
+from orchestrator.names import page_name, printable
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.registry import wants
 from orchestrator.spool import TaskQueue, is_task_name
@@ -46,10 +45,10 @@ description: |
 """
 
 
-def add_files(
+def prepare(
     root: str, paths: Sequence[str], stdin: bool, edit: bool, text: Sequence[str], given: Mapping[str, Sequence[str]]
-) -> list[str]:
-    """Add each file as it is (options override its fields); their ids. All are checked before one is added."""
+) -> list[dict[str, Value]]:
+    """The fields of each file as it is (options override them), ready to be submitted."""
     if stdin:
         sources = [("task", sys.stdin.buffer.read(5_000_000), "<stdin>")]
     elif edit:
@@ -63,10 +62,7 @@ def add_files(
                 raise InvalidTask(f"{printable(path)}: {reason}") from None
             except FileNotFoundError:
                 raise InvalidTask(f"{printable(path)}: there is no such file") from None
-    prepared = [
-        _prepared(root, stem, content, name, given, named=not (stdin or edit)) for stem, content, name in sources
-    ]
-    return [submit(root, fields) for fields in prepared]
+    return [_prepared(root, stem, content, name, given, named=not (stdin or edit)) for stem, content, name in sources]
 
 
 def _prepared(
@@ -81,6 +77,7 @@ def _prepared(
         overrides = {k: v for k, v in fields_of([description or "x"], given, root).items() if k != "description"}
         values.update(overrides)
         task = parse(_dumped(values), stem)
+        refuse_unknown_agent(root, values)
     except InvalidTask as reason:
         raise InvalidTask(f"{printable(name)}: {reason}") from None
     if problem := missing_files(root, task.context_files, task.context_required, task.dependencies):

@@ -47,23 +47,29 @@ def _add(root: str, words: list[str]) -> int | None:
     from orchestrator.spool import find_root
 
     root = find_root(root)
-    said(root, submit(root, fields_of(text, given, root)), as_json)
-    return 0
-
-
-def said(root: str, task_id: str, as_json: bool) -> None:
-    """What `add` prints: the id alone in a pipe, and what happens next where a person looks."""
+    task_id = submit(root, fields_of(text, given, root))
     if as_json:
         import json
 
-        print(json.dumps({"id": task_id, "file": f"tasks/pending/{task_id}.yaml", "root": root}))
-    elif sys.stdout.isatty():
-        from orchestrator.locks import is_locked
-
-        running = is_locked(f"{root}/.orchestrator/dispatcher.lock")
-        print(
-            f"{task_id}  tasks/pending/{task_id}.yaml"
-            + ("" if running else "  (no dispatcher runs: 'orchestrate start')")
-        )
+        print(json.dumps(row(root, task_id)))
     else:
+        said(root, task_id)
+    return 0
+
+
+def row(root: str, task_id: str) -> dict[str, str]:
+    """What `add --json` prints."""
+    return {"task_id": task_id, "file": f"tasks/pending/{task_id}.yaml", "root": root}
+
+
+def said(root: str, task_id: str) -> None:
+    """What `add` prints: the id alone in a pipe, and what happens next where a person looks."""
+    if not sys.stdout.isatty():
         print(task_id)
+        return
+    from orchestrator.locks import is_locked
+
+    running = is_locked(f"{root}/.orchestrator/dispatcher.lock")
+    print(
+        f"{task_id}  tasks/pending/{task_id}.yaml" + ("" if running else "  (no dispatcher runs: 'orchestrate start')")
+    )

@@ -169,17 +169,27 @@ def logs(
         typer.Argument(metavar="[ID]", help="The task; the dispatcher's own log if left out.", autocompletion=task_ids),
     ] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    number: Annotated[int, typer.Option("--run", help="Which attempt; the last if left out (0).", min=0)] = 0,
+    number: Annotated[
+        int | None, typer.Option("--run", metavar="N", help="Which attempt; the last if left out.", min=1)
+    ] = None,
     errors: Annotated[bool, typer.Option("--stderr", help="Its standard error instead.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Every byte, as the program printed it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print what a run printed.
 
+    What claude, codex, gemini and cursor print is made readable: calls of tools (→), what came of them (←), trouble on
+    the way (!), the end (=), and what they say.
+
     Example: orchestrate logs task_001 -f
     """
-    from orchestrator.cli.pages import print_log
+    from orchestrator.cli.logs import print_log
 
-    print_log(root(), task_id, number, errors, follow, as_json)
+    if not task_id and (number or errors or raw):
+        raise typer.BadParameter("--run, --stderr and --raw are about the run of a task: say which")
+    if not task_id and follow and as_json:
+        raise typer.BadParameter("the dispatcher's log has no end: --follow and --json exclude each other")
+    print_log(root(), task_id, number or 0, errors, raw, follow, as_json)
 
 
 @app.command()
@@ -199,4 +209,7 @@ def wait(
     """
     from orchestrator.cli.waits import wait_for
 
-    raise typer.Exit(wait_for(root(), ids or [], as_json, timeout))
+    code, rows = wait_for(root(), ids or [], timeout, quiet=as_json)
+    if as_json:
+        put(rows)
+    raise typer.Exit(code)

@@ -8,6 +8,7 @@ import sys
 import time
 
 from orchestrator import app, runs
+from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
 from orchestrator.cli.status import view
@@ -82,6 +83,7 @@ def cancel_task(root: str, task_id: str) -> str:
     while True:
         from orchestrator.cli.views import Views
 
+        rejects.refuse(queue, task_id)
         state, _ = Views(root).find(task_id)
         if state in (State.COMPLETED, State.FAILED):
             raise Refused(f"{task_id}: is {state} already; there is nothing to cancel")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.cli.settings import settings
 from orchestrator.errors import InvalidTask
-from orchestrator.names import PRIORITIES, id_problem, nearest, path_problem, printable
+from orchestrator.names import PRIORITIES, id_problem, nearest, page_name, path_problem, printable
 from orchestrator.spool import TaskQueue
 from orchestrator.writing import Value
 
@@ -70,7 +70,14 @@ def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], ro
     if "context_required" in given:
         names = _split(given["context_required"][-1:])
         plain = {"true": True, "false": False}
-        fields["context_required"] = plain[names[0].lower()] if len(names) == 1 and names[0].lower() in plain else names
+        plainly = len(names) == 1 and names[0].lower() in plain
+        fields["context_required"] = plain[names[0].lower()] if plainly else names
+        for page in () if plainly else names:
+            if problem := path_problem(page):
+                raise InvalidTask(f"context_required: {problem}")
+            if "dependencies" not in fields and not os.path.exists(f"{root}/context/{page_name(page)}"):
+                shown = printable(f"context/{page_name(page)}")
+                raise InvalidTask(f"context_required: {shown} does not exist; write true, false or names of pages")
     if "preferred_agent" in one:
         fields["preferred_agent"] = one["preferred_agent"]
     if "timeout_minutes" in one:
@@ -92,13 +99,16 @@ def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], ro
 
 def submit(root: str, fields: Mapping[str, Value]) -> str:
     """Add the task; its id. Raises OrchestrateError; nothing was added then."""
-    max_size, unique, agents = settings(root)
-    agent = str(fields.get("preferred_agent") or "")
-    if agent and agents and agent not in agents:
-        raise InvalidTask(
-            f"unknown agent {printable(agent)!r}{nearest(agent, agents)}; 'orchestrate agents' lists them"
-        )
+    max_size, unique, _ = settings(root)
+    refuse_unknown_agent(root, fields)
     return TaskQueue(root).put(fields, max_size, unique)
+
+
+def refuse_unknown_agent(root: str, fields: Mapping[str, Value]) -> None:
+    """Raises InvalidTask if the task names an agent that nobody knows."""
+    agent, known = str(fields.get("preferred_agent") or ""), settings(root).agents
+    if agent and known and agent not in known:
+        raise InvalidTask(f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them")
 
 
 def _split(values: Sequence[str]) -> list[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from orchestrator import history, router, runs
+from orchestrator.cli import rejects
 from orchestrator.cli.settings import usable
 from orchestrator.cli.status import dispatcher, flat
 from orchestrator.errors import InvalidTask, OrchestrateError
 from orchestrator.names import printable
+from orchestrator.places import Places
 from orchestrator.reading import read_bytes
 from orchestrator.registry import AgentRegistry, clock
 from orchestrator.router import AgentView
@@ -40,20 +41,23 @@ class Views:
         found = (dispatcher(self.root) or {}).get("agents")
         return dict(found) if isinstance(found, dict) else {}
 
-    def agents(self) -> list[AgentView]:
-        """The agents as they are now."""
+    def registry(self) -> AgentRegistry:
+        """The agents that are set up."""
         # Programs are looked up where the dispatcher looks: its PATH may be another than that of this shell.
         path = str((dispatcher(self.root) or {}).get("path") or "") or None
         try:
-            registry = AgentRegistry(self.queue.own, self.config, self.sizes(), path)
+            return AgentRegistry(self.queue.own, self.config, self.sizes(), path)
         except OrchestrateError:
-            registry = AgentRegistry(self.queue.own, self.config, {}, path)
+            return AgentRegistry(self.queue.own, self.config, {}, path)
+
+    def agents(self) -> list[AgentView]:
+        """The agents as they are now."""
         busy = {}
         for task_id, names in self.queue.assignments().items():
             slot, agent, _ = runs.assigned_run(f"{self.queue.tasks}/{State.ASSIGNED}/{names[-1]}")
             if os.path.exists(self.queue.path(State.ASSIGNED, task_id)):
                 busy[slot] = agent
-        return registry.views(busy, self.now)
+        return self.registry().views(busy, self.now)
 
     # -- what waits -------------------------------------------------------------------------
 
@@ -87,7 +91,7 @@ class Views:
 
     def why(self, entry: Entry, agents: list[AgentView]) -> str:
         """Why a waiting task does not run."""
-        rejected = {name.rpartition(".")[0]: reason for name, reason in self._rejected()}
+        rejected = {name.rpartition(".")[0]: f"rejected: {reason}" for name, reason in rejects.listed(self.queue)}
         reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, rejected)
         if reason == "starts next" and not self.sizes():
             from orchestrator.locks import is_locked
@@ -95,23 +99,6 @@ class Views:
             if not is_locked(f"{self.queue.own}/dispatcher.lock"):
                 return "no dispatcher runs ('orchestrate start')"
         return reason
-
-    def _rejected(self) -> Iterator[tuple[str, str]]:
-        folder = f"{self.queue.tasks}/{State.REJECTED}"
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            return
-        for name in names:
-            if not name.endswith(".reason.txt") and not name.startswith("."):
-                yield name, f"rejected: {self._reason(f'{folder}/{name}.reason.txt')}"
-
-    def _reason(self, path: str) -> str:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                return file.read(2000).strip().partition(": ")[2]
-        except OSError:
-            return "no reason is kept"
 
     # -- rows -------------------------------------------------------------------------------
 
@@ -138,10 +125,10 @@ class Views:
             if str(state) in states:
                 found += [self._ended(state, task_id) for task_id in self.queue.ids(state)]
         if "rejected" in states:
-            for name, reason in sorted(self._rejected()):
+            for name, reason in sorted(rejects.listed(self.queue)):
                 path = f"{self.queue.tasks}/{State.REJECTED}/{name}"
                 when = os.lstat(path).st_mtime if os.path.lexists(path) else 0.0
-                found.append(self._bare("rejected", printable(name), when, reason.removeprefix("rejected: ")))
+                found.append(self._bare("rejected", printable(name), when, reason))
         return found
 
     def _who(self, task_id: str) -> tuple[str, tuple[str, str, int]]:
@@ -206,40 +193,47 @@ class Views:
             return State.PENDING, f"{self.queue.tasks}/{State.PENDING}/{entry.name}"
         if self.queue.state_of(task_id) is None and (path := self.queue.archived(task_id)):
             return State(os.path.basename(os.path.dirname(path))), path
-        for ending in ("", ".yaml", ".yml"):
-            rejected = f"{self.queue.tasks}/{State.REJECTED}/{task_id}{ending}"
-            if self.queue.state_of(task_id) is None and "/" not in task_id and os.path.isfile(f"{rejected}.reason.txt"):
-                return State.REJECTED, rejected
+        if self.queue.state_of(task_id) is None and (rejected := rejects.find(self.queue, task_id)):
+            return State.REJECTED, rejected[0]
         state = self.queue.require(task_id)
         return state, self.queue.path(state, task_id)
+
+    def home(self, task_id: str) -> Places:
+        """Where its files are: the spool, or a month of the archive, which is laid out like it."""
+        places = Places(self.root)
+        if self.queue.state_of(task_id) is None and (path := self.queue.archived(task_id)):
+            places.tasks = os.path.dirname(os.path.dirname(path))
+            places.runs = f"{places.tasks}/runs"
+        return places
+
+    def reason(self, task_id: str, state: State, path: str) -> str:
+        """Why it is where it is."""
+        if state is State.PENDING:
+            entry = self.waiting().by_id.get(task_id)
+            return self.why(entry, self.agents()) if entry else self.invalid.get(os.path.basename(path), "")
+        if state is State.ASSIGNED:
+            return self._who(task_id)[0]
+        if state is State.REJECTED:
+            return rejects.reason_of(path)
+        result = history.result_of(self.home(task_id), task_id, state)
+        return result.reason if result else ""
 
     def show(self, task_id: str) -> dict[str, Any]:
         """Everything about one task."""
         state, path = self.find(task_id)
+        home = self.home(task_id)
         task = self.task_at(path, re.sub(r"[^\w.-]", "_", task_id) or "task")
-        result = history.result_of(self.queue, task_id, state) if state in ENDED else None
-        reason = ""
-        if state is State.PENDING:
-            entry = self.waiting().by_id.get(task_id)
-            reason = self.why(entry, self.agents()) if entry else self.invalid.get(os.path.basename(path), "")
-        elif state is State.ASSIGNED:
-            reason = self._who(task_id)[0]
-        elif state is State.REJECTED:
-            reason = self._reason(f"{path}.reason.txt")
-        elif result:
-            reason = result.reason
-        attempts = [self._run(task_id, number) for number in self.queue.run_numbers(task_id)]
+        result = history.result_of(home, task_id, state) if state in ENDED else None
+        attempts = [self._run(home, task_id, number) for number in home.run_numbers(task_id)]
         return {
             "task_id": task_id,
             "state": "running" if state is State.ASSIGNED else str(state),
-            "reason": reason,
+            "reason": self.reason(task_id, state, path),
             "file": os.path.relpath(path, self.root),
-            "task": {
-                key: value for key, value in task.model_dump(mode="json", exclude_defaults=True).items() if key != "id"
-            },
+            "task": _plain(task),
             "runs": attempts,
-            "result": os.path.relpath(self.queue.result_path(state, task_id), self.root)
-            if state in ENDED and os.path.exists(self.queue.result_path(state, task_id))
+            "result": os.path.relpath(home.result_path(state, task_id), self.root)
+            if state in ENDED and os.path.exists(home.result_path(state, task_id))
             else None,
             "output": result.output_file if result else None,
             "files_modified": list(result.files_modified) if result else [],
@@ -249,8 +243,8 @@ class Views:
             },
         }
 
-    def _run(self, task_id: str, number: int) -> dict[str, Any]:
-        folder = self.queue.run_folder(task_id, number)
+    def _run(self, home: Places, task_id: str, number: int) -> dict[str, Any]:
+        folder = home.run_folder(task_id, number)
         record = runs.read_record(folder)
         result = runs.read_result(f"{folder}/result.yaml")
         started = (result.started_at if result else 0.0) or (record.started_at if record else 0.0)
@@ -269,3 +263,11 @@ class Views:
             "session_id": result.session_id if result else "",
             "folder": os.path.relpath(folder, self.root),
         }
+
+
+def _plain(task: Task) -> dict[str, Any]:
+    """What the task's file states, in the words that it is written in."""
+    values = task.model_dump(mode="json", exclude_defaults=True, exclude={"id"})
+    if task.priority is not None:
+        values["priority"] = task.priority.name.lower()
+    return {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in values.items()}

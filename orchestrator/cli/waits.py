@@ -1,70 +1,140 @@
-"""Waiting for tasks: a progress bar where a person looks, a line for each that ends in a pipe."""
+"""Waiting for tasks: a progress bar where a person looks, a line for each that ends in a pipe.
+
+What keeps the others waiting is said on stderr, once, and when it changes. If nothing runs and each of them waits for
+something that only a person can change, waiting is over: nobody would ever tell us.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any
 
+from orchestrator import ids, router
+from orchestrator.cli import rejects
+from orchestrator.cli.status import dispatcher
 from orchestrator.cli.views import Views
 from orchestrator.history import result_of
+from orchestrator.names import counted
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, State
 
 LOOK_SECONDS = 0.1
+WHY_SECONDS = 1.0  # between two looks at what keeps them waiting: all of pending/ is read for it
+HELD_SECONDS = 2.0  # so long it must have been so: a dispatcher may just be about to take it up
+
+Row = dict[str, str]
 
 
-def wait_for(root: str, ids: list[str], as_json: bool, timeout: float = 0.0) -> int:
-    """0: all completed. 1: at least one failed, was rejected, or waits for a person. 124: time is over."""
-    queue = TaskQueue(root)
-    views = Views(root)
-    everything = not ids
-    names = ids or [e.task.id for e in views.waiting()] + queue.ids(State.ASSIGNED)
-    for one in ids:
+def wait_for(root: str, wanted: list[str], timeout: float = 0.0, quiet: bool = False) -> tuple[int, list[Row]]:
+    """(code, what became of each). 0: all completed. 1: at least one failed, was rejected, or waits for a person.
+    124: time is over (`timeout` in seconds; 0: never)."""
+    queue, views = TaskQueue(root), Views(root)
+    for one in wanted:
         views.find(one)
-    deadline = time.monotonic() + timeout if timeout else None
-    left, code, ended = list(dict.fromkeys(names)), 0, []
-    bar = _bar(len(left)) if sys.stdout.isatty() and not as_json else None
+    names = list(dict.fromkeys(wanted or [e.task.id for e in views.waiting()] + queue.ids(State.ASSIGNED)))
+    rows: dict[str, Row] = {}
+    said: set[str] = set()
+    code, held_since, begun = 0, 0.0, time.monotonic()
+    look_at = begun + WHY_SECONDS
+    bar = _bar(len(names)) if sys.stdout.isatty() and not quiet else None
     try:
-        while left:
-            for one in list(left):
-                state = queue.state_of(one)
-                if state is None:
-                    state = _elsewhere(root, one, everything)
-                if state not in (*ENDED, State.REJECTED):
-                    continue
-                left.remove(one)
-                result = result_of(queue, one, state)
-                row = {"task_id": one, "state": str(state), "reason": result.reason if result else ""}
-                ended.append(row)
-                code = code if state is State.COMPLETED else 1
-                _say(row, bar, as_json)
-            if left and deadline is not None and time.monotonic() > deadline:
-                print(
-                    f"orchestrate: {len(left)} tasks have not ended after {timeout:g} s: {', '.join(left[:5])}",
-                    file=sys.stderr,
-                )
-                code = 124
-                break
-            if left:
-                time.sleep(LOOK_SECONDS)
+        while True:
+            for one in [name for name in names if name not in rows]:
+                if row := _ended(queue, one):
+                    rows[one] = row
+                    code = code if row["state"] == State.COMPLETED else 1
+                    _say(row, bar, quiet)
+            left = [name for name in names if name not in rows]
+            now = time.monotonic()
+            if not left:
+                return code, [rows[name] for name in names]
+            if timeout and now - begun > timeout:
+                which = f"{', '.join(left[:5])}{' …' if len(left) > 5 else ''}"
+                has = "has" if len(left) == 1 else "have"
+                _warn(f"{counted(left, 'task')} {has} not ended after {timeout:g} s: {which}", bar)
+                return 124, [rows.get(name) or _row(name, *_now(Views(root), name)) for name in names]
+            if now >= look_at:
+                views = Views(root)
+                held = _held(views)
+                why = {name: _now(views, name) for name in left}
+                for line in _new(why, said):
+                    _warn(line, bar)
+                stands = not queue.assignments() and held.issuperset(left)
+                held_since = (held_since or now) if stands else 0.0
+                if held_since and now - held_since >= HELD_SECONDS:
+                    _warn(f"only a person can change this; {counted(left, 'task')} did not run", bar)
+                    return 1, [rows.get(name) or _row(name, *why[name]) for name in names]
+                look_at = time.monotonic() + max(WHY_SECONDS, 20 * (time.monotonic() - now))
+            time.sleep(LOOK_SECONDS)
     finally:
         if bar is not None:
             bar.stop()
-    if as_json:
-        print(json.dumps(ended))
-    return code
 
 
-def _elsewhere(root: str, task_id: str, everything: bool) -> State | None:
-    """A task that no folder holds by its name: waiting under another name, rejected, or taken away."""
-    views = Views(root)
-    if task_id in views.waiting().by_id:
-        return State.PENDING
-    if TaskQueue(root).state_of(task_id) is not None:
-        return None  # it moved between two looks
-    return State.REJECTED
+def _row(task_id: str, state: str, reason: str) -> Row:
+    return {"task_id": task_id, "state": state, "reason": reason}
+
+
+def _ended(queue: TaskQueue, task_id: str) -> Row | None:
+    """What became of it; None while it waits or runs."""
+    state = queue.state_of(task_id)
+    if state in ENDED:
+        result = result_of(queue, task_id, state)
+        return _row(task_id, str(state), result.reason if result else "")
+    if state is not None or task_id in ids.stated(queue) or queue.state_of(task_id) is not None:
+        return None
+    views = Views(queue.root)
+    if archived := views.state_of(task_id):
+        return _row(task_id, str(archived), "archived")
+    if found := rejects.find(queue, task_id):
+        return _row(task_id, str(State.REJECTED), found[1])
+    return _row(task_id, "gone", "its file was taken away")
+
+
+def _now(views: Views, task_id: str) -> tuple[str, str]:
+    """State and reason of one that has not ended."""
+    if (entry := views.waiting().by_id.get(task_id)) is not None:
+        return "pending", views.why(entry, views.agents())
+    if views.queue.state_of(task_id) is State.ASSIGNED:
+        return "running", "" if dispatcher(views.root) else "no dispatcher runs ('orchestrate start')"
+    return "pending", views.invalid.get(f"{task_id}.yaml", "")
+
+
+def _held(views: Views) -> set[str]:
+    """The waiting tasks that nothing but a person can get going, and all that depend on them."""
+    registry = views.registry()
+    agents = views.agents()
+    dependents: dict[str, list[str]] = {}
+    held: list[str] = []
+    for entry in views.waiting():
+        able = [agent.name for agent in agents if not router.refusal(agent, entry.task)]
+        for one in entry.unmet:
+            dependents.setdefault(one, []).append(entry.task.id)
+        if all(registry.missing(name) for name in able) or any(
+            views.state_of(one) in (None, State.FAILED, State.REVIEW) for one in entry.unmet
+        ):
+            held.append(entry.task.id)
+    found: set[str] = set()
+    while held:
+        one = held.pop()
+        if one not in found:
+            found.add(one)
+            held += dependents.get(one, [])
+    return found
+
+
+def _new(why: dict[str, tuple[str, str]], said: set[str]) -> list[str]:
+    """A line for each reason that was not said yet, and for which tasks it is one."""
+    tasks: dict[str, list[str]] = {}
+    for name, (_, reason) in why.items():
+        if reason and reason not in said:
+            tasks.setdefault(reason, []).append(name)
+    said.update(tasks)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+        for reason, names in tasks.items()
+    ]
 
 
 def _bar(total: int) -> Any:
@@ -76,10 +146,17 @@ def _bar(total: int) -> Any:
     return progress
 
 
-def _say(row: dict[str, str], bar: Any, as_json: bool) -> None:
+def _say(row: Row, bar: Any, quiet: bool) -> None:
     line = f"{row['task_id']}  {row['state']}{'  ' + row['reason'] if row['reason'] else ''}"
     if bar is not None:
         bar.console.print(line, markup=False, highlight=False)
         bar.advance(bar.task_ids[0])
-    elif not as_json:
+    elif not quiet:
         print(line, flush=True)
+
+
+def _warn(line: str, bar: Any) -> None:
+    if bar is not None:
+        bar.console.print(line, markup=False, highlight=False)
+    else:
+        print(f"orchestrate: {line}", file=sys.stderr, flush=True)

@@ -112,8 +112,8 @@ def test_add_may_wait_for_the_end_and_says_by_its_code_how_it_went(root: Driver)
     assert (good.returncode, good.stdout.split()) == (0, ["task_001", "task_001", "completed"])
     bad = root.run("add", "Do it\n@exit 3", "--wait", "--max-retries", "0", "--json")
     assert bad.returncode == 1
-    rows = [json.loads(line) for line in bad.stdout.splitlines()]
-    assert rows[0]["id"] == "task_002" and rows[1][0]["state"] == "review"
+    row = json.loads(bad.stdout)
+    assert (row["task_id"], row["state"]) == ("task_002", "review") and "exit status 3" in row["reason"]
 
 
 def test_a_queue_is_found_from_a_folder_below_and_by_a_variable(root: Driver, tmp_path: Path) -> None:

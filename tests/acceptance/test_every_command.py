@@ -25,8 +25,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], type]] = {
     "show": (("done",), dict),
     "logs": (("done",), dict),
     "wait": (("done",), list),
-    "retry": (("broken",), dict),
-    "cancel": (("added",), dict),
+    "retry": (("broken",), list),
+    "cancel": (("added",), list),
     "archive": (("--older-than", "30d"), dict),
     "stop": ((), dict),
     "start": ((), dict),
@@ -122,7 +122,7 @@ def test_wait_says_how_it_went_by_its_exit_code(root: Driver) -> None:
     assert root.run("wait", "done").returncode == 0
     assert root.run("wait", "done", "broken").returncode == 1
     late = root.run("wait", "held", "--timeout", "0.3")
-    assert late.returncode == 124 and "have not ended after 0.3 s: held" in late.stderr
+    assert late.returncode == 124 and "1 task has not ended after 0.3 s: held" in late.stderr
     waiting = root.spawn("wait", "held", "--json")
     root.drop("gate", "@say well")
     assert json.loads(waiting.communicate(timeout=60)[0]) == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -30,7 +31,14 @@ MISTAKES = [  # exit code 1: the queue says no; exactly one line
     (("show", "tsk_001"), "no such task"),
     (("show", "../../etc/passwd"), "no such task"),
     (("logs", "nothing"), "no such task"),
-    (("logs", "waits"), "has not run yet"),
+    (("logs", "waits"), "has not run: waits for gate (no such task)"),
+    (("logs",), "no dispatcher has run here yet"),
+    (("add", "x", "--context-required", "maybe"), "context/maybe.md does not exist; write true, false or names"),
+    (("add", "--file", "agent.yaml"), "agent.yaml: unknown agent 'fakke' (did you mean 'fake'?)"),
+    (("cancel", "refused"), "was rejected: unknown key 'x'; correct tasks/rejected/refused.yaml and move it"),
+    (("retry", "refused"), "was rejected: unknown key 'x'; correct tasks/rejected/refused.yaml and move it"),
+    (("retry", "other_id"), "was rejected: unknown key 'x'; correct tasks/rejected/refused.yaml and move it"),
+    (("logs", "refused"), "has not run: unknown key 'x'"),
     (("retry", "nothing"), "no such task"),
     (("cancel", "nothing"), "no such task"),
     (("wait", "nothing"), "no such task"),
@@ -54,13 +62,25 @@ USAGE = [  # exit code 2: the command line itself is wrong
     ("wait", "--timeout", "-1"),
     ("stop", "--leave", "--now"),
     ("add", "--stdin", "--edit"),
+    ("add", "text", "--file", "good.yaml"),
+    ("add", "text", "--stdin"),
+    ("logs", "--run", "1"),
+    ("logs", "-f", "--json"),
+    ("start", "-f", "--json"),
 ]
 
 
 @pytest.fixture
 def queue(root: Driver) -> Driver:
     root.drop("waits", dependencies=["gate"])
-    (root.root / "bad.yaml").write_text("desription: x\n")
+    for name, text in (
+        ("bad.yaml", "desription: x\n"),
+        ("good.yaml", "description: x\n"),
+        ("agent.yaml", "description: x\npreferred_agent: fakke\n"),
+        ("tasks/rejected/refused.yaml", "description: x\nid: other_id\nx: 1\n"),
+        ("tasks/rejected/refused.yaml.reason.txt", "tasks/pending/refused.yaml: unknown key 'x'\n"),
+    ):
+        (root.root / name).write_text(text)
     return root
 
 
@@ -73,6 +93,32 @@ def test_each_mistake_is_one_line_that_says_what_to_do_and_adds_nothing(queue: D
     assert [path.name for path in (queue.root / "tasks/pending").iterdir()] == ["waits.yaml"]
 
 
+def test_with_json_each_mistake_is_one_document_on_stdout_too(queue: Driver) -> None:
+    for words in (
+        ("add",),  # through the lane
+        ("add", "--file", "bad.yaml"),
+        ("show", "nothing"),
+        ("tasks", "--status", "done"),
+        ("add", "text", "--stdin"),  # wrong usage
+        ("nonsense",),
+        ("--root", "/nowhere", "status"),
+    ):
+        done = queue.run(*words, "--json")
+        [(key, problem)] = json.loads(done.stdout).items()
+        assert key == "error" and problem in done.stderr and done.returncode in (1, 2), (words, done)
+
+
+def test_with_json_several_tasks_are_one_list(queue: Driver) -> None:
+    queue.configure(queue={"max_size": 3})
+    added = queue.run("add", "--file", "good.yaml", "--file", "good.yaml", "--json")
+    assert [sorted(row) for row in json.loads(added.stdout)] == [["file", "root", "task_id"], ["error"]]
+    assert added.returncode == 1 and json.loads(added.stdout)[1]["error"] in added.stderr
+    rows = json.loads(queue.run("cancel", "waits", "nothing", "good", "--json").stdout)
+    assert rows[0] == {"task_id": "waits", "done": "cancelled"} and "no such task" in rows[1]["error"]
+    rows = json.loads(queue.run("retry", "nothing", "good", "waits", "--json").stdout)
+    assert [row.get("done") for row in rows] == [None, "back to pending", "back to pending"]
+
+
 def test_each_wrong_usage_is_answered_with_the_usage_and_code_2(queue: Driver) -> None:
     for words in USAGE:
         done = queue.run(*words)
@@ -81,7 +127,7 @@ def test_each_wrong_usage_is_answered_with_the_usage_and_code_2(queue: Driver) -
             words,
             done.stderr,
         )
-        assert done.stdout == "" and "\x1b" not in done.stderr, words
+        assert (done.stdout == "" or "--json" in words) and "\x1b" not in done.stderr, words
     assert [path.name for path in (queue.root / "tasks/pending").iterdir()] == ["waits.yaml"]
 
 

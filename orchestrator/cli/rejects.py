@@ -1,0 +1,54 @@
+"""What lies in tasks/rejected/, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from orchestrator import ids
+from orchestrator.errors import Refused
+from orchestrator.names import printable
+from orchestrator.places import Places
+from orchestrator.spool import TaskQueue
+from orchestrator.states import State
+
+
+def listed(places: Places) -> Iterator[tuple[str, str]]:
+    """(file name, reason) of each."""
+    for name in places.names(State.REJECTED):
+        if not name.endswith(".reason.txt") and not name.startswith("."):
+            yield name, reason_of(f"{places.tasks}/{State.REJECTED}/{name}")
+
+
+def reason_of(path: str) -> str:
+    """Why this file was rejected."""
+    try:
+        with open(f"{path}.reason.txt", encoding="utf-8", errors="replace") as file:
+            return file.read(2000).strip().partition(": ")[2]
+    except OSError:
+        return "no reason is kept"
+
+
+def find(places: Places, task_id: str) -> tuple[str, str] | None:
+    """(file, reason) of what was rejected under this id or file name, the last one; None if nothing was."""
+    found = []
+    for name in places.names(State.REJECTED):
+        path = f"{places.tasks}/{State.REJECTED}/{name}"
+        if not os.path.lexists(f"{path}.reason.txt") or not os.path.lexists(path):
+            continue
+        if task_id in (name, name.rpartition(".")[0]) or ids.stated_by(path) == task_id:
+            found.append((os.lstat(path).st_mtime_ns, path))
+    return (max(found)[1], reason_of(max(found)[1])) if found else None
+
+
+def what_to_do(path: str) -> str:
+    """With a rejected file."""
+    name = printable(os.path.basename(path))
+    return f"correct tasks/rejected/{name} and move it back to tasks/pending/"
+
+
+def refuse(queue: TaskQueue, task_id: str) -> None:
+    """Raises Refused if this is no task of the queue, but was rejected."""
+    here = queue.state_of(task_id) is not None or task_id in ids.stated(queue) or queue.archived(task_id)
+    if not here and (found := find(queue, task_id)):
+        raise Refused(f"{printable(task_id)}: was rejected: {found[1]}; {what_to_do(found[0])}")

@@ -1,0 +1,57 @@
+"""`show` and `tasks`: the words of the task's file, not ours for the machine."""
+
+from __future__ import annotations
+
+import pytest
+from helpers import write
+
+from orchestrator.archive import archive
+from orchestrator.cli.pages import print_task
+from orchestrator.cli.views import Views
+from orchestrator.runs import Result
+from orchestrator.spool import TaskQueue
+from orchestrator.states import Outcome
+
+pytestmark = pytest.mark.fast
+
+TASK = "description: x\npriority: 0\ntimeout_minutes: 1\ncontext_required: false\nmax_retries: 2\nsubtasks: [a, b]\n"
+
+
+def test_show_prints_the_words_that_a_person_writes(queue: TaskQueue, capsys: pytest.CaptureFixture[str]) -> None:
+    write(f"{queue.tasks}/pending/one.yaml", TASK)
+    found = Views(queue.root).show("one")
+    assert found["task"] == {
+        "description": "x", "priority": "high", "timeout_minutes": 1, "context_required": False, "max_retries": 2,
+        "subtasks": ["a", "b"],
+    }  # fmt: skip
+    assert found["task"]["priority"] == Views(queue.root).rows({"pending"})[0]["priority"]
+    print_task(queue.root, found)
+    said = capsys.readouterr().out
+    for line in ("priority: high", "timeout_minutes: 1", "context_required: false", "max_retries: 2", "subtasks: a, b"):
+        assert f"\n{line}\n" in said
+
+
+def test_show_finds_the_result_and_the_runs_of_an_archived_task(queue: TaskQueue) -> None:
+    write(f"{queue.tasks}/completed/one.yaml", TASK)
+    result = Result("one", "agent_01", "shell", 1, Outcome.SUCCESS, 1000.0, reason="all is well").to_yaml()
+    write(f"{queue.tasks}/completed/one_result.yaml", result)
+    write(f"{queue.run_folder('one', 1)}/result.yaml", result)
+    before = Views(queue.root).show("one")
+    assert archive(queue, 0.0) == ["one"]
+    after = Views(queue.root).show("one")
+    assert after["runs"][0].pop("folder") == "tasks/archive/1970-01/runs/one/1" and before["runs"][0].pop("folder")
+    assert after["file"] == "tasks/archive/1970-01/completed/one.yaml"
+    assert after["result"] == "tasks/archive/1970-01/completed/one_result.yaml"
+    assert {**after, "file": "", "result": ""} == {**before, "file": "", "result": ""}
+
+
+def test_show_says_of_a_rejected_file_why_and_what_to_do(
+    queue: TaskQueue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(f"{queue.tasks}/rejected/some file.yaml", "id: other\nx: 1\n")
+    write(f"{queue.tasks}/rejected/some file.yaml.reason.txt", "tasks/pending/some file.yaml: unknown key 'x'\n")
+    for name in ("some file", "some file.yaml", "other"):
+        print_task(queue.root, Views(queue.root).show(name))
+        said = capsys.readouterr().out
+        assert said.startswith(f"{name}  rejected: unknown key 'x'\n")
+        assert "\nto do   correct tasks/rejected/some file.yaml and move it back to tasks/pending/\n" in said
