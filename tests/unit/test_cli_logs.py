@@ -66,7 +66,7 @@ def ran(queue: TaskQueue, adapter: str, content: bytes) -> None:
     folder = queue.run_folder("one", 2)
     write(f"{folder}/stdout.log", content)
     write(f"{folder}/stderr.log", "a warning\n")
-    runs.write_record(folder, runs.Record(1, 1, "b", 0.0, 0.0, "agent_01", "mine", adapter, ("x",)))
+    runs.write_record(folder, runs.Record("b", 0.0, 0.0, "agent_01", "mine", adapter, ("x",), ""))
     write(f"{folder}/result.yaml", "status: success\n")
 
 
