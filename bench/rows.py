@@ -332,7 +332,7 @@ def _claim(place: Place, times: int) -> list[Figure]:
 
 
 def _heartbeat(place: Place, times: int) -> list[Figure]:
-    from orchestrator.supervisor import Live
+    from orchestrator.live import Live
 
     folder = place.folder()
     write(f"{folder}/alive", "")

@@ -48,6 +48,12 @@ class AgentConfig(Frozen):
     stuck_after_seconds: float | None = Field(
         None, gt=0, description="No output and no CPU for so long: stuck; else limits."
     )
+    max_memory_mb: float | None = Field(
+        None, gt=0, description="Of all processes of one run together; a run that takes more is ended."
+    )
+    max_processes: int | None = Field(
+        None, ge=1, description="Of one run at once; a run that has more is ended. Threads do not count."
+    )
     retry_on_failure: bool = Field(True, description="false: a failed attempt goes to failed/ at once.")
     capabilities: Words = Field((), description="What a task's requirements are matched with.")
     prompt: Literal["stdin", "argument", "file"] = Field("stdin", description="How the prompt is handed over.")

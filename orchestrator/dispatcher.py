@@ -22,12 +22,13 @@ from orchestrator.events import Event, Listener
 from orchestrator.finish import Finished, Finisher
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
+from orchestrator.live import Live
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
 from orchestrator.spool import TaskQueue
 from orchestrator.starter import Claim, Starter
 from orchestrator.states import Outcome, State
-from orchestrator.supervisor import Live, Supervisor
+from orchestrator.supervisor import Supervisor
 from orchestrator.watcher import Bell, Notes, Watcher
 
 SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
@@ -74,6 +75,7 @@ class Dispatcher:
         self._bell = bell
         self._finish_again_at = 0.0
         self._scan_at = 0.0
+        self._wall = 0.0
         self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell)
         self.intake = Intake(
             queue, config, list(registry.agents), self.tell, lambda one: self.supervisor.by_task(one) is not None
@@ -115,7 +117,7 @@ class Dispatcher:
                 self._scan_at, wait = 0.0, 1.0
             if self.mode is Mode.LEAVE or (self.mode is not Mode.RUN and not self.supervisor.lives):
                 break
-            self._bell.wait(wait, self.supervisor.descriptors())
+            self.clock.wait(lambda seconds: self._bell.wait(seconds, self.supervisor.descriptors()), wait)
         self.close()
 
     def close(self) -> None:
@@ -186,6 +188,9 @@ class Dispatcher:
         """One pass; seconds until the next is due if nothing rings before."""
         wall, lived = self.clock.wall(), self.clock.lived()
         limits = self.config.limits
+        if wall < self._wall - 1.0:  # the clock was set back: no back-off lasts longer by that
+            self.intake.reconsider(wall)
+        self._wall = wall
         names = self.watcher.take()
         if lived >= self._scan_at:
             begun = self.clock.lived()

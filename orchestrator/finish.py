@@ -17,11 +17,11 @@ from orchestrator import output, retry
 from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
+from orchestrator.live import Live
 from orchestrator.result import Verdict, judge
 from orchestrator.runs import FACTS, Result, read_exit, read_result
 from orchestrator.spool import TaskQueue
 from orchestrator.states import Outcome, State
-from orchestrator.supervisor import Live
 from orchestrator.together import Together
 
 
@@ -105,7 +105,11 @@ class Finisher:
         counted = live.attempt.counted + 1
         rule = retry.RULES[outcome]
         # A limit is the account's, until others went well on that agent in between: then it is the task's.
-        counts = rule.counts or bool(live.attempt.limited and self.worked_at(live.agent) > live.attempt.last_at)
+        # A lack of room is the machine's, unless the run was ended for taking more than its own limits allow.
+        greedy = outcome is Outcome.OUT_OF_RESOURCES and live.stopped is outcome
+        counts = (
+            rule.counts or greedy or bool(live.attempt.limited and self.worked_at(live.agent) > live.attempt.last_at)
+        )
         max_retries = config.retry.max_retries if live.task.max_retries is None else live.task.max_retries
         decision = retry.decide(
             outcome,
@@ -118,7 +122,9 @@ class Finisher:
             live.settings.retry_on_failure,
             counts,
         )
-        paused_until = self._pause(live, rule.pauses, verdict.answer.retry_at, now) if rule.pauses else None
+        paused_until = (
+            self._pause(live, rule.pauses, verdict.answer.retry_at, now) if rule.pauses and not greedy else None
+        )
         if live.ours and outcome is not Outcome.CANCELLED:  # ended by a stop of the dispatcher: no fault of the task's
             decision, counts = retry.Decision(State.PENDING, 0.0, live.stopped_why), False
         again_at = now + decision.delay if decision.delay else None

@@ -20,7 +20,7 @@ from orchestrator.registry import wants
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, State
 from orchestrator.task import Task, parse
-from orchestrator.waiting import Entry, Stamp, Waiting
+from orchestrator.waiting import Attempt, Entry, Stamp, Waiting
 
 SETTLE_SECONDS = 0.05  # before a file that is being written is looked at again
 EMPTY_SECONDS = 2.0  # an editor creates an empty file first and fills it then
@@ -101,9 +101,9 @@ class Intake:
                 self._tell(kind, task_id, text)
 
     def reconsider(self, now: float) -> None:
-        """A person may have said `retry` for what waits for its next attempt."""
+        """A person may have said `retry` for what waits for its next attempt; or the clock was set back."""
         for entry in [one for one in self.waiting if one.attempt.not_before > now]:
-            entry.attempt = history.attempts(self.queue, entry.task.id)
+            entry.attempt = self._attempts(entry.task.id, now)
             self.waiting.take(entry.task.id)
             self.waiting.put(entry, entry.unmet, now)
 
@@ -175,7 +175,7 @@ class Intake:
         self._admit(task, name, status, now)
 
     def _admit(self, task: Task, name: str, status: os.stat_result, now: float) -> None:
-        attempt = history.attempts(self.queue, task.id)
+        attempt = self._attempts(task.id, now)
         priority = self.config.queue.default_priority if task.priority is None else task.priority
         entry = Entry(task, name, min(status.st_mtime, now), _stamp(status), priority, attempt)
         unmet = [one for one in task.dependencies if not self._is_completed(one)]
@@ -186,6 +186,11 @@ class Intake:
             return
         if not attempt.made and self._looked:
             self._tell("submitted", task.id, task.title)
+
+    def _attempts(self, task_id: str, now: float) -> Attempt:
+        found = history.attempts(self.queue, task_id)
+        # An attempt from the future was made before the clock was put right: nobody knows how long it has been.
+        return found._replace(not_before=0.0) if found.last_at > now + 1.0 else found
 
     def _is_completed(self, task_id: str) -> bool:
         return os.path.exists(self.queue.path(State.COMPLETED, task_id)) or (

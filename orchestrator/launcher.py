@@ -29,6 +29,7 @@ WRAPPER = (
     f'"$@" <"$in" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; echo $? >{_FOLDER}/exit"'
 )
 TERM_SECONDS = 5.0  # between TERM and KILL
+AT_ONCE = -TERM_SECONDS  # a grace that leaves no time at all
 
 
 class Started(NamedTuple):
@@ -113,11 +114,13 @@ class Stopping:
     def step(self, now: float) -> None:
         """Send what is due by `now` (lived seconds). After the last signal everything is killed again and again."""
         while self._steps and now >= self._steps[0][0]:
-            _, number = self._steps.pop(0)
+            number = self._steps[0][1]
             process.signal_group(self.leader, number)
+            process.signal_group(self.leader, signal.SIGCONT)  # one that is stopped hears nothing before
             if number != signal.SIGINT:
                 for pid in process.members(self.folder):
                     process.signal_member(pid, self.folder, number)
+            self._steps.pop(0)
             self.next_at = self._steps[0][0] if self._steps else now + 0.5
         if not self._steps and now >= self.next_at:
             for pid in process.members(self.folder):

@@ -24,10 +24,13 @@ def locked(path: str) -> Iterator[None]:
 
 
 def is_locked(path: str) -> bool:
-    """Whether some living process holds the lock. Takes nothing that anybody could trip over for long."""
+    """Whether some living process holds the lock. Takes nothing that anybody could trip over for long.
+
+    Raises OSError if it cannot be told: whoever took a lack of descriptors for a free lock would start a second run.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

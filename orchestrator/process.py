@@ -8,16 +8,18 @@ the variable RUN_FOLDER in its environment, whatever session it moved to. On sys
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 RUN_FOLDER = "ORCHESTRATE_RUN_FOLDER"
 HAS_PROC = os.path.exists("/proc/self/stat")
 TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Identity(NamedTuple):
@@ -35,8 +37,24 @@ class Stat(NamedTuple):
     parent: int
     group: int
     session: int
-    cpu: int  # user and system time, in clock ticks
+    cpu: int  # user and system time of itself and of its children that have ended, in clock ticks
     started: int
+    resident: int  # bytes
+
+
+class Tree(NamedTuple):
+    """What the living processes of a run take together."""
+
+    cpu: int  # clock ticks so far
+    resident: int  # bytes; what two of them share is counted twice
+    pids: tuple[int, ...]
+
+
+_TO_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, pidfd_send_signal(2)
+
+# There is no such process, or it is somebody else's. Every other error says that it cannot be told: no descriptors,
+# no memory. Whoever took that for death would end what lives.
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
 @functools.cache  # another boot is another process
@@ -50,19 +68,19 @@ def boot_id() -> str:
 
 
 def stat(pid: int) -> Stat | None:
-    """None if there is no such process."""
+    """None if there is no such process. Raises OSError if it cannot be told."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
             text = os.read(fd, 4096)
         finally:
             os.close(fd)
-    except OSError:
+    except _GONE:
         return None
     rest = text[text.rindex(b")") + 2 :].split()  # a program's name may hold anything
-    return Stat(
-        rest[0].decode(), int(rest[1]), int(rest[2]), int(rest[3]), int(rest[11]) + int(rest[12]), int(rest[19])
-    )
+    parent, group, session = map(int, rest[1:4])
+    cpu = sum(map(int, rest[11:15]))
+    return Stat(rest[0].decode(), parent, group, session, cpu, int(rest[19]), int(rest[21]) * PAGE)
 
 
 def identity(pid: int) -> Identity:
@@ -72,7 +90,7 @@ def identity(pid: int) -> Identity:
 
 
 def is_same(known: Identity) -> bool:
-    """Whether that very process still lives (a zombie does not)."""
+    """Whether that very process still lives (a zombie does not). Raises OSError if it cannot be told."""
     if known.pid <= 0 or known.boot != boot_id():
         return False
     if not HAS_PROC:
@@ -92,22 +110,27 @@ def _pids() -> list[int]:
 
 
 def belongs(pid: int, folder: str) -> bool:
-    """Whether a process was started, however indirectly, by the run of this folder."""
+    """Whether a process was started, however indirectly, by the run of this folder. Raises OSError if it cannot be told."""
+    return os.fsencode(folder) in _folders(pid)
+
+
+def _folders(pid: int) -> list[bytes]:
+    """Each value that RUN_FOLDER has in the environment of a process."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read()
-    except OSError:
-        return False
-    ours = f"\0{RUN_FOLDER}={folder}\0".encode("utf-8", "surrogateescape")
-    return ours in b"\0" + environment + b"\0"
+    except _GONE:
+        return []
+    mark = f"{RUN_FOLDER}=".encode()
+    return [one[len(mark) :] for one in environment.split(b"\0") if one.startswith(mark)]
 
 
 def holds(pid: int, path: str) -> bool:
-    """Whether a process has this file open: what shed its environment still has the lock."""
+    """Whether a process has this file open: what shed its environment still has the lock. Raises OSError likewise."""
     try:
         real = os.path.realpath(path)
         return any(os.readlink(f"/proc/{pid}/fd/{fd}") == real for fd in os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
+    except _GONE:
         return False
 
 
@@ -129,7 +152,7 @@ def children_of_this_process() -> set[int]:
         # Only the main thread starts processes, and it is the one that the kernel gives orphans to.
         with open(f"/proc/self/task/{this}/children", "rb", buffering=0) as file:
             found = set(map(int, file.readall().split()))
-    except OSError:  # no such file in this kernel: every process whose parent we are
+    except FileNotFoundError:  # no such file in this kernel: every process whose parent we are
         found = {pid for pid in _pids() if (status := stat(pid)) and status.parent == this}
     return found
 
@@ -146,29 +169,84 @@ def become_subreaper() -> bool:
         return False
 
 
-def cpu_ticks(folders: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """CPU used so far by each run's living tree: (folder, its first pid) → clock ticks, in one pass."""
-    stats = {pid: found for pid in _pids() if (found := stat(pid))}
-    roots = {pid: folder for folder, pid in folders}
-    totals = dict.fromkeys(roots.values(), 0)
-    for pid, status in stats.items():
-        walk, steps = pid, 0
-        while walk > 1 and steps < 100:
-            if walk in roots or (stats[walk].session in roots if walk in stats else False):
-                totals[roots.get(walk) or roots[stats[walk].session]] += status.cpu
-                break
-            walk = stats[walk].parent if walk in stats else 0
-            steps += 1
-    return totals
+class Measure:
+    """What runs take, all of them in one pass over /proc."""
+
+    def __init__(self) -> None:
+        self._strays: dict[tuple[int, int], str] = {}  # (pid, start) → the run that its environment names
+
+    def trees(self, roots: Mapping[int, str]) -> dict[str, Tree]:
+        """The first pid of each run → its folder; each folder → what its living processes take.
+
+        They are known by whom they come from, by their session, and by the environment if they left both.
+        """
+        stats = {pid: seen for pid in _pids() if (seen := stat(pid))}
+        found: dict[str, list[int]] = {folder: [] for folder in roots.values()}
+        strays = {}
+        for pid, status in stats.items():
+            walk, steps, folder = pid, 0, ""
+            while walk > 1 and steps < 100 and not folder:
+                folder = roots.get(walk) or (roots.get(stats[walk].session, "") if walk in stats else "")
+                walk, steps = (stats[walk].parent if walk in stats else 0), steps + 1
+            if not folder:
+                key = (pid, status.started)
+                strays[key] = self._strays[key] if key in self._strays else _stray(pid)
+                folder = strays[key]
+            if folder in found:
+                found[folder].append(pid)
+        self._strays = strays
+        return {
+            folder: Tree(sum(stats[pid].cpu for pid in pids), sum(stats[pid].resident for pid in pids), tuple(pids))
+            for folder, pids in found.items()
+        }
+
+
+def _stray(pid: int) -> str:
+    return next((os.fsdecode(folder) for folder in _folders(pid)), "")
+
+
+def proportional(pids: Iterable[int]) -> int:
+    """Memory of these processes in bytes, what they share counted once. Dear: only asked in doubt."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:"))
+        except _GONE:
+            continue
+    return total
 
 
 def signal_group(leader: Identity, number: int) -> bool:
-    """Signal a run's process group, if its leader is still the one that we started."""
-    if not is_same(leader):
+    """Signal a run's process group, if its leader is still the one that we started.
+
+    The leader is held by a descriptor before it is looked at: the number of a process that died in between may be
+    another's by then, the descriptor never is. Raises OSError if it cannot be told who it is.
+    """
+    if leader.pid <= 0:
         return False
+    handle = -1
     try:
-        os.killpg(leader.pid, number)
+        handle = os.pidfd_open(leader.pid) if hasattr(os, "pidfd_open") else -1
+        if not is_same(leader):
+            return False
+        if handle < 0 or not _signal_held_group(handle, number):
+            os.killpg(leader.pid, number)
+        return True
     except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _signal_held_group(handle: int, number: int) -> bool:
+    """False: this kernel knows no such thing (before Linux 6.9)."""
+    try:
+        signal.pidfd_send_signal(handle, number, None, _TO_GROUP)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
         return False
     return True
 
@@ -185,5 +263,5 @@ def signal_member(pid: int, folder: str, number: int) -> None:
                 os.close(handle)
         elif belongs(pid, folder):
             os.kill(pid, number)
-    except (OSError, ProcessLookupError):
+    except OSError:
         pass

@@ -22,11 +22,11 @@ from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig
 from orchestrator.errors import InvalidTask
 from orchestrator.launcher import end_leftovers
+from orchestrator.live import Live
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, State
-from orchestrator.supervisor import Live
 from orchestrator.task import Task, parse
 
 NewLive = Callable[[Task, int, str, str, AgentConfig, float], Live]
@@ -104,11 +104,15 @@ class Recovery:
 
     def _find(self, folder: str, pid: int) -> Identity:
         """The first process of a living run: its wrapper, the session's leader; any other if that is gone."""
-        if pid and (process.belongs(pid, folder) or not process.HAS_PROC):
+        if not process.HAS_PROC:
             return process.identity(pid)
         members = process.members(folder)
-        leaders = [pid for pid in members if (status := process.stat(pid)) and status.session == pid]
-        return process.identity((leaders or members or [0])[0])
+        leaders = [one for one in members if (status := process.stat(one)) and status.session == one]
+        for one in (pid, *leaders, *members):
+            known = process.identity(one)  # first who it is, then whose: a number may be another's in between
+            if process.belongs(one, folder) or process.holds(one, f"{folder}/alive"):
+                return known
+        return process.identity(0)
 
     def _give_back(self, task_id: str, why: str) -> None:
         try:

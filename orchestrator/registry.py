@@ -33,6 +33,10 @@ class Pause(NamedTuple):
     reason: str
     since: float = 0.0  # epoch seconds UTC
 
+    def holds(self, now: float) -> bool:
+        """Whether it is in force. One from the future was set before the clock was put right: nobody knows its end."""
+        return self.since <= now + 1.0 and self.until > now
+
 
 def clock(moment: float) -> str:
     """A moment as a person's time of day: with seconds if it is near, with the date if it is not today."""
@@ -113,7 +117,7 @@ class AgentRegistry:
         if missing := self._missing_lately(name, now):
             return missing
         pause = self._pauses.get(name)
-        return f"paused until {clock(pause.until)} ({pause.reason})" if pause and pause.until > now else ""
+        return f"paused until {clock(pause.until)} ({pause.reason})" if pause and pause.holds(now) else ""
 
     def _missing_lately(self, name: str, now: float) -> str:
         # Looked up again every ten seconds at most: PATH is searched on disk.
@@ -125,10 +129,9 @@ class AgentRegistry:
 
     def pause(self, name: str, until: float, reason: str) -> None:
         """Give the agent no work until then (epoch seconds UTC). A pause that is longer already stays."""
-        known = self._pauses.get(name)
-        if known and known.until >= until:
+        known, now = self._pauses.get(name), time.time()
+        if known and known.holds(now) and known.until >= until:
             return
-        now = time.time()
         self._pauses[name] = Pause(until, reason, now)
         os.makedirs(self._folder, exist_ok=True)
         text = to_yaml({"paused_until": utc(math.ceil(until)), "reason": reason, "since": utc(now)})
@@ -159,7 +162,7 @@ class AgentRegistry:
 
     def next_resume(self, now: float) -> float | None:
         """When the next pause ends (epoch seconds); None if nothing is paused."""
-        return min((pause.until for pause in self._pauses.values() if pause.until > now), default=None)
+        return min((pause.until for pause in self._pauses.values() if pause.holds(now)), default=None)
 
     def _read_pause(self, name: str) -> Pause | None:
         try:

@@ -225,7 +225,7 @@ def take_alive(folder: str) -> int:
 
 
 def is_alive(folder: str) -> bool:
-    """Whether anything that inherited the lock still lives; the kernel says so."""
+    """Whether anything that inherited the lock still lives; the kernel says so. Raises OSError if it cannot be told."""
     return locks.is_locked(f"{folder}/alive")
 
 
@@ -247,14 +247,14 @@ def has_begun(folder: str) -> bool:
 
 
 def read_exit(folder: str) -> int | None:
-    """The exit status as a shell gives it; None if it was not written."""
+    """The exit status as a shell gives it; None if it was not written. Raises OSError if it cannot be read."""
     try:
         fd = os.open(f"{folder}/exit", os.O_RDONLY | os.O_CLOEXEC)
         try:
             return int(os.read(fd, 8))
         finally:
             os.close(fd)
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 

@@ -23,11 +23,12 @@ from orchestrator.context import Context
 from orchestrator.errors import OrchestrateError, PromptTooLong
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
+from orchestrator.live import Live
 from orchestrator.registry import AgentRegistry
 from orchestrator.router import AgentView
 from orchestrator.spool import TaskQueue
 from orchestrator.states import Outcome
-from orchestrator.supervisor import Live, Supervisor
+from orchestrator.supervisor import Supervisor
 from orchestrator.task import Task
 from orchestrator.waiting import Entry
 

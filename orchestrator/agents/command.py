@@ -14,7 +14,7 @@ from orchestrator.agents.base import ARGUMENT_LIMIT, Answer, Evidence, Invocatio
 from orchestrator.agents.flags import Words
 from orchestrator.agents.lookup import Step, clean, found, steps
 from orchestrator.agents.shell import ONLY_SHELL
-from orchestrator.agents.wording import ANSWER_LIMIT, by_status
+from orchestrator.agents.wording import ANSWER_LIMIT, by_status, wrote_answer
 from orchestrator.errors import OrchestrateError, PromptTooLong
 from orchestrator.states import Outcome
 
@@ -51,7 +51,7 @@ class CommandAgent:
         if failed := by_status(evidence, settings.success_exit_codes):
             return failed
         whole = tail_text(evidence.stdout, ANSWER_LIMIT).strip()
-        if not whole and "{output_file}" in settings.command:
+        if not whole and ("{output_file}" in settings.command or wrote_answer(evidence)):
             return Answer(Outcome.SUCCESS)  # its answer is in that file
         if settings.output == "json":
             return _read_json(evidence.stdout, whole, settings.answer)

@@ -12,6 +12,10 @@ a line break. `@run N word …` is obeyed in attempt N only.
     @json TEXT         print it as it is            @prompt          print the whole prompt
     @output TEXT       write it to the output file  @facts YAML…     end with an orchestrate block
     @args              print argv as JSON           @write FILE TEXT
+    @close             close stdout and stderr      @stop            be stopped, as by Ctrl-Z
+    @memory MB         take so much and keep it     @fork N          so many children that only wait
+    @orphans FOLDER    children of every kind that outlive it, each a file with its pid
+    @last_words FILE   write it when interrupted, and end
 """
 
 import json
@@ -23,6 +27,7 @@ import sys
 import time
 
 HOUR = 3600
+KEPT = []
 
 
 def prompt_of(argv):
@@ -58,6 +63,57 @@ def grandchild(path):
         file.write(str(child.pid))
 
 
+def orphans(folder):
+    """One in the same session, one in its own, one forked twice, one without its environment, one without anything."""
+    os.makedirs(folder, exist_ok=True)
+    lock = next(fd for fd in map(int, os.listdir("/proc/self/fd")) if names(fd).endswith("/alive"))
+    bare = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    ways = {
+        "same_session": {},
+        "own_session": {"start_new_session": True},
+        "forked_twice": {"start_new_session": True},
+        "no_environment": {"start_new_session": True, "env": {}, "pass_fds": (lock,)},
+        "nothing_left": {"start_new_session": True, "env": {}, **bare},
+    }
+    for name, options in ways.items():
+        if name == "forked_twice":
+            middle = os.fork()
+            if middle:
+                os.waitpid(middle, 0)
+                continue
+        code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(3600)"
+        child = subprocess.Popen([sys.executable, "-S", "-c", code], **options)
+        with open(f"{folder}/.{name}", "w", encoding="ascii") as file:
+            file.write(str(child.pid))
+        os.rename(f"{folder}/.{name}", f"{folder}/{name}")
+        if name == "forked_twice":
+            os._exit(0)
+
+
+def names(fd):
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
+
+
+def fork(count):
+    for _ in range(count):
+        if os.fork() == 0:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            time.sleep(HOUR)
+            os._exit(0)
+
+
+def last_words(path):
+    def write(number, frame):
+        with open(path, "w", encoding="ascii") as file:
+            file.write("interrupted")
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, write)
+
+
 def obey(word, words, prompt):
     """One order."""
     if word == "say":
@@ -91,6 +147,21 @@ def obey(word, words, prompt):
         grandchild(words[0])
     elif word == "print_mb":
         print_mb(int(words[0]))
+    elif word == "close":
+        sys.stdout.flush()
+        for fd in (1, 2):
+            os.close(fd)
+    elif word == "stop":
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif word == "memory":
+        KEPT.append(b"x" * (int(words[0]) * 1_000_000))
+    elif word == "fork":
+        fork(int(words[0]))
+    elif word == "orphans":
+        orphans(words[0])
+    elif word == "last_words":
+        last_words(words[0])
     elif word == "env":
         print(json.dumps(dict(os.environ)))
     elif word == "args":

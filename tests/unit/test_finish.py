@@ -13,9 +13,9 @@ from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig, Config
 from orchestrator.context import Context
 from orchestrator.finish import Finished, Finisher
+from orchestrator.live import Live
 from orchestrator.spool import TaskQueue
 from orchestrator.states import Outcome, State
-from orchestrator.supervisor import Live
 from orchestrator.task import Task
 from orchestrator.waiting import Attempt
 

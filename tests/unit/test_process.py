@@ -240,11 +240,13 @@ def test_cpu_is_counted_for_the_whole_tree_of_a_run_and_for_no_other(
         env={**os.environ, process.RUN_FOLDER: folder}, start_new_session=True,
     )  # fmt: skip
     try:
-        look = [(folder, busy.pid), ("idle", sleeper.pid)]
-        first = until(lambda: process.cpu_ticks(look)[folder])
-        until(lambda: process.cpu_ticks(look)[folder] > first + 2)
-        assert process.cpu_ticks(look)["idle"] <= 1
-        assert process.cpu_ticks([("gone", 999_999_999)]) == {"gone": 0}
+        look = {busy.pid: folder, sleeper.pid: "idle", 999_999_999: "gone"}
+        measure = process.Measure()
+        first = until(lambda: measure.trees(look)[folder].cpu)
+        until(lambda: measure.trees(look)[folder].cpu > first + 2)
+        trees = measure.trees(look)
+        assert trees["idle"].cpu <= 1 and trees["idle"].pids == (sleeper.pid,) and trees["idle"].resident > 0
+        assert trees["gone"] == (0, 0, ())
     finally:
         os.killpg(busy.pid, signal.SIGKILL)
         busy.wait()

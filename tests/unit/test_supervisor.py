@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,9 @@ from orchestrator.agents.shell import ShellAgent
 from orchestrator.clock import Clock
 from orchestrator.config import AgentConfig
 from orchestrator.launcher import LocalLaunch, end_leftovers
+from orchestrator.live import Live
 from orchestrator.states import Outcome
-from orchestrator.supervisor import Live, Supervisor
+from orchestrator.supervisor import Supervisor
 from orchestrator.task import Task
 
 CAP = 200_000
@@ -42,6 +44,29 @@ def test_a_clock_does_not_count_the_time_that_the_machine_slept(monkeypatch: pyt
     hands.now += 1.0
     assert clock.lived() == pytest.approx(before + 1.0)
     assert clock.wall() == 5.0
+
+
+@pytest.mark.fast
+def test_a_wait_that_lasted_longer_than_it_should_was_not_lived(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands = SimpleNamespace(now=1000.0)
+
+    def waits(seconds: float) -> Callable[[float], None]:
+        def act(asked: float) -> None:
+            assert asked == 2.0
+            hands.now += seconds
+
+        return act
+
+    monkeypatch.setattr("orchestrator.clock.time", SimpleNamespace(monotonic=lambda: hands.now, time=lambda: 5.0))
+    clock = Clock()
+    clock.wait(waits(2.0), 2.0)
+    assert clock.lived() == pytest.approx(2.0)
+    clock.wait(waits(0.5), 2.0)  # it rang
+    assert clock.lived() == pytest.approx(2.5)
+    clock.wait(waits(20.0), 2.0)  # everything was stopped for 18 seconds
+    assert clock.lived() == pytest.approx(4.5)
+    clock.wait(waits(2.9), 2.0)  # a busy machine
+    assert clock.lived() == pytest.approx(7.4)
 
 
 # -- runs ---------------------------------------------------------------------------------------
@@ -152,14 +177,14 @@ def test_a_run_that_prints_is_not_stuck(watching: Watching) -> None:
 
 def compute(watch: Watch, ticks: int) -> None:
     """Wait until the run has used so much more CPU, in clock ticks."""
-    before = process.cpu_ticks([("run", watch.live.identity.pid)])["run"]
-    until(lambda: process.cpu_ticks([("run", watch.live.identity.pid)])["run"] >= before + ticks)
+    before = process.Measure().trees({watch.live.identity.pid: "run"})["run"].cpu
+    until(lambda: process.Measure().trees({watch.live.identity.pid: "run"})["run"].cpu >= before + ticks)
 
 
 @pytest.mark.parametrize("seconds", [1.1, 20.0])  # the second: longer than it may be silent
 def test_a_run_that_computes_in_silence_is_not_stuck(watching: Watching, seconds: float) -> None:
     watch = watching("while :; do :; done", stuck_after=9.0)
-    for _ in range(12):
+    for _ in range(12 if seconds < 9.0 else 3):
         compute(watch, max(4, int(0.03 * process.TICKS * seconds)))
         watch.turn(seconds)
     assert not watch.live.is_stopping
@@ -171,6 +196,75 @@ def test_a_run_that_only_ticks_over_is_stuck(watching: Watching) -> None:
         compute(watch, 3)
         watch.turn(60.0)  # so little in a minute is what an idle program's timers take
     assert watch.live.stopped is Outcome.STUCK
+
+
+def test_work_done_by_children_that_have_ended_counts(watching: Watching) -> None:
+    """A build starts a compiler for each file: whoever lives at the moment of a look has done next to nothing."""
+    work = 'python3 -S -c "for _ in range(300000): pass"'
+    watch = watching(f"while :; do {work}; done", stuck_after=9.0)
+    for _ in range(6):
+        compute(watch, 15)
+        watch.turn(5.0)
+    assert not watch.live.is_stopping
+
+
+def test_what_many_processes_share_is_counted_once(watching: Watching, folder: str) -> None:
+    code = f"""
+import os, time
+kept = b"x" * 60_000_000
+for number in range(4):
+    if os.fork() == 0:
+        break
+else:
+    open("{folder}/up", "w").close()
+time.sleep(300)
+"""
+    write(f"{folder}/code.py", code)
+    watch = watching(f"exec python3 -S {folder}/code.py")
+    watch.live.settings = AgentConfig(max_memory_mb=150)
+    until(lambda: os.path.exists(f"{folder}/up"))
+    until(lambda: len(process.members(folder)) == 6)
+    tree = process.Measure().trees({watch.live.identity.pid: folder})[folder]
+    assert tree.resident > 250e6 and len(tree.pids) == 6
+    for _ in range(3):
+        watch.turn()
+    assert not watch.live.is_stopping
+    watch.live.settings = AgentConfig(max_memory_mb=50)
+    watch.until_ended(1.1)
+    assert watch.live.stopped is Outcome.OUT_OF_RESOURCES
+
+
+@pytest.fixture
+def no_descriptors() -> Iterator[Callable[[], None]]:
+    """Call it, and this process can open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    yield lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_run_that_cannot_be_looked_at_lives(
+    watching: Watching, folder: str, no_descriptors: Callable[[], None]
+) -> None:
+    """No descriptors: nobody can tell whether it lives. Whoever guessed wrong would start a second one."""
+    watch = watching("echo up; sleep 300")
+    watch.until_printed("up")
+    watch.live.child = None  # an earlier dispatcher's
+    no_descriptors()
+    for look in (
+        lambda: process.is_same(watch.live.identity),
+        lambda: runs.is_alive(folder),
+        lambda: runs.read_exit(folder),
+        lambda: process.belongs(watch.live.identity.pid, folder),
+        lambda: process.members(folder),
+        process.children_of_this_process,
+    ):
+        with pytest.raises(OSError):
+            look()
+    watch.live.looked = float("inf")  # the measure of all of them fails, too, and is the dispatcher's to bear
+    assert not watch.turn() and not watch.turn()
+    assert watch.live in watch.supervisor.lives.values() and not watch.live.ended
 
 
 def test_output_is_the_heartbeat_of_a_run(watching: Watching, folder: str) -> None:
@@ -308,7 +402,8 @@ from orchestrator import process
 from orchestrator.agents.shell import ShellAgent
 from orchestrator.config import AgentConfig
 from orchestrator.launcher import LocalLaunch
-from orchestrator.supervisor import Live, Supervisor
+from orchestrator.live import Live
+from orchestrator.supervisor import Supervisor
 from orchestrator.task import Task
 folder = sys.argv[1]
 process.become_subreaper()
