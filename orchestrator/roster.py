@@ -1,0 +1,151 @@
+"""Workers that have registered: one small file each, .orchestrator/workers/<agent_id>.yaml.
+
+When one was last heard of is the time of a second file beside it, so that a heartbeat costs one call
+and nothing is written. A worker on another machine's clock does no harm: whoever watches, sees only
+whether that time has changed, and counts on his own clock (`pull.Watch`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from orchestrator import files, locks
+from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError
+from orchestrator.names import id_problem, natural, nearest, printable
+from orchestrator.reading import parse_mapping, read_bytes
+from orchestrator.runs import epoch, utc, words
+from orchestrator.writing import Scalar, Value, to_yaml
+
+STALE_SECONDS = 60.0  # without a heartbeat
+
+
+class Worker(NamedTuple):
+    """One process, person or program that pulls tasks itself."""
+
+    agent_id: str
+    capabilities: tuple[str, ...] = ()
+    agent_type: str = "worker"
+    max_concurrent_tasks: int = 1
+    metadata: Mapping[str, Scalar] = {}
+    registered_at: float = 0.0  # epoch seconds UTC
+
+    def to_yaml(self) -> bytes:
+        """The file."""
+        fields: dict[str, Value] = {
+            "agent_id": self.agent_id,
+            "agent_type": self.agent_type,
+            "capabilities": self.capabilities,
+            "max_concurrent_tasks": self.max_concurrent_tasks,
+            "metadata": dict(self.metadata),
+            "registered_at": utc(self.registered_at),
+        }
+        return to_yaml(fields)
+
+
+class Roster:
+    """The workers of one root. Any number of processes may write at once."""
+
+    def __init__(self, own: str) -> None:
+        self.folder = f"{own}/workers"
+
+    def register(
+        self,
+        agent_id: str,
+        capabilities: Sequence[str] = (),
+        metadata: Mapping[str, Scalar] | None = None,
+        agent_type: str = "worker",
+        replace: bool = False,
+    ) -> Worker:
+        """Take a worker in. `metadata` may hold max_concurrent_tasks; the rest of it is kept as it is.
+
+        Raises OrchestrateError for what cannot be, AlreadyExists if one of that id was heard of lately and
+        `replace` is false.
+        """
+        if problem := id_problem(agent_id):
+            raise OrchestrateError(f"agent id {problem}")
+        kept = dict(metadata or {})
+        most = kept.pop("max_concurrent_tasks", 1)
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise OrchestrateError(f"max_concurrent_tasks: write a whole number of 1 or more, not {most!r}")
+        for one in capabilities:
+            if problem := id_problem(one):
+                raise OrchestrateError(f"capability {problem}")
+        worker = Worker(agent_id, tuple(dict.fromkeys(capabilities)), agent_type, most, kept, time.time())
+        os.makedirs(self.folder, exist_ok=True)
+        with locks.locked(f"{self.folder}/.lock"):
+            silent = self.silent(agent_id, time.time())
+            if silent is not None and silent < STALE_SECONDS and not replace:
+                raise AlreadyExists(
+                    f"{agent_id}: a worker of that id was heard of {silent:.0f} s ago; choose another id, or unregister it first"
+                )
+            files.replace(f"{self.folder}/{agent_id}.yaml", worker.to_yaml())
+            self.beat(agent_id)
+        files.sync_folder(self.folder)
+        return worker
+
+    def unregister(self, agent_id: str) -> None:
+        """Forget a worker. Raises NotFound."""
+        self.worker(agent_id)
+        for name in (f"{agent_id}.yaml", f"{agent_id}.beat"):
+            try:
+                os.unlink(f"{self.folder}/{name}")
+            except FileNotFoundError:
+                continue
+        files.sync_folder(self.folder)
+
+    def ids(self) -> list[str]:
+        """Of all workers, in natural order."""
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return []
+        return sorted((n[:-5] for n in names if n.endswith(".yaml") and not id_problem(n[:-5])), key=natural)
+
+    def all(self) -> list[Worker]:
+        """Those whose file can be read."""
+        return [worker for one in self.ids() if (worker := self._read(one))]
+
+    def worker(self, agent_id: str) -> Worker:
+        """Raises NotFound, with the nearest name."""
+        found = None if id_problem(agent_id) else self._read(agent_id)
+        if found is None:
+            raise NotFound(f"{printable(agent_id)}: no such worker{nearest(agent_id, self.ids())}; register it first")
+        return found
+
+    def beat(self, agent_id: str) -> None:
+        """It lives."""
+        path = f"{self.folder}/{agent_id}.beat"
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+    def beat_at(self, agent_id: str) -> float:
+        """When it was last heard of, by its own clock (epoch seconds); 0.0 if never."""
+        try:
+            return os.stat(f"{self.folder}/{agent_id}.beat").st_mtime
+        except OSError:
+            return 0.0
+
+    def silent(self, agent_id: str, now: float) -> float | None:
+        """Seconds since it was last heard of; None if there is no such worker."""
+        at = self.beat_at(agent_id)
+        return max(0.0, now - at) if at and os.path.exists(f"{self.folder}/{agent_id}.yaml") else None
+
+    def _read(self, agent_id: str) -> Worker | None:
+        try:
+            values = parse_mapping(read_bytes(f"{self.folder}/{agent_id}.yaml"))
+            metadata = values.get("metadata")
+            return Worker(
+                agent_id,
+                words(values.get("capabilities")),
+                str(values.get("agent_type", "worker")),
+                max(1, int(values.get("max_concurrent_tasks", 1))),
+                metadata if isinstance(metadata, dict) else {},
+                epoch(values.get("registered_at")),
+            )
+        except (OSError, InvalidTask, TypeError, ValueError):
+            return None
