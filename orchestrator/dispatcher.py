@@ -257,33 +257,33 @@ class Dispatcher:
             self._tell_finished(one, wall)
             if one.result.state is State.COMPLETED and not one.late:
                 self.intake.waiting.completed(one.live.id, wall)
-                self.registry.worked(one.live.agent, one.live.started_at, wall)
+                self.registry.worked(one.result.agent_type, one.result.started_at, wall)
         self.intake.look([f"{one.live.id}.yaml" for one in done if one.result.state is State.PENDING], wall)
         return done
 
     def _tell_finished(self, one: Finished, wall: float) -> None:
-        live, result = one.live, one.result
-        took = f"{max(0.0, result.completed_at - live.started_at):.1f} s on {live.slot} ({live.agent})"
-        facts = {"run": live.number, "agent_id": live.slot, "agent_type": live.agent, "status": str(result.status)}
+        result, who = one.result, one.result.agent_type
+        took = f"{max(0.0, result.completed_at - result.started_at):.1f} s on {result.agent_id} ({who})"
+        facts = {"run": result.run, "agent_id": result.agent_id, "agent_type": who, "status": str(result.status)}
         if one.late:
             self.tell(
                 "late",
-                live.id,
-                f"run {live.number} ended as {result.status}, but the task is not its own any more; kept in its folder",
+                result.task_id,
+                f"run {result.run} ended as {result.status}, but the task is not its own any more; kept in its folder",
                 **facts,
             )
         elif result.state is State.PENDING:
             when = f"again at {clock(result.retry_at)}" if result.retry_at else "again"
-            self.tell("retried", live.id, f"{result.reason}; {when}", **facts)
+            self.tell("retried", result.task_id, f"{result.reason}; {when}", **facts)
         else:
             text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
-            self.tell(str(result.state), live.id, text, **facts)
+            self.tell(str(result.state), result.task_id, text, **facts)
         if result.paused_until and result.paused_until > wall:
             word = {Outcome.RATE_LIMITED: "rate limit", Outcome.AUTH: "not logged in"}.get(
                 result.status, str(result.status)
             )
-            self.registry.pause(live.agent, result.paused_until, word)
-            self.tell("paused", "", f"{live.agent} paused until {clock(result.paused_until)} ({word}): {result.reason}")
+            self.registry.pause(who, result.paused_until, word)
+            self.tell("paused", "", f"{who} paused until {clock(result.paused_until)} ({word}): {result.reason}")
 
     def _end_removed(self, lived: float) -> None:
         """A run whose task somebody took out of assigned/ is ended: nobody wants its result."""

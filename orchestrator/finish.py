@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from orchestrator import output, retry
 from orchestrator.agents.base import Answer
@@ -25,10 +25,26 @@ from orchestrator.states import Outcome, State
 from orchestrator.together import Together
 
 
+class Ended(Protocol):
+    """A run that is over, whoever did it."""
+
+    @property
+    def id(self) -> str: ...  # of its task
+
+    @property
+    def slot(self) -> str: ...  # who had it
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def folder(self) -> str: ...
+
+
 class Finished(NamedTuple):
     """A run and its verdict."""
 
-    live: Live
+    live: Ended
     result: Result
     seen_before: bool  # the verdict was found, not made: a crash came between
     late: bool = False  # the task is not this run's any more; its result is kept and not applied
@@ -43,14 +59,19 @@ class Finisher:
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
 
     def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
-        """Bring all of them to their place, in one batch; their last moves are durable after the queue's
-        next `sync`, and `settle` ends it. Raises OSError if the disk refuses; then it can be called again."""
+        """Judge all of them, and bring them to their place, in one batch. Raises OSError if the disk refuses; then it
+        can be called again."""
         together = Together()
         try:
             batch = [self._verdict(live, config, now, together) for live in ended]
             together.sync()
         finally:
             together.drop()
+        return self.place(batch)
+
+    def place(self, batch: Sequence[Finished]) -> list[Finished]:
+        """From results that are durable in their runs' folders to where the tasks belong; the last moves are durable
+        after the queue's next `sync`, and `settle` ends it. Raises OSError, as `finish`."""
         ours = [one for one in batch if not one.late]
         free = [one for one in ours if not os.path.lexists(self.queue.path(one.result.state, one.live.id))]
         for one in free:
@@ -74,7 +95,7 @@ class Finisher:
             if not one.late and one.result.state is not State.PENDING:
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
 
-    def _result_path(self, live: Live) -> str:
+    def _result_path(self, live: Ended) -> str:
         return f"{live.folder}/result.yaml"
 
     def _verdict(self, live: Live, config: Config, now: float, together: Together) -> Finished:

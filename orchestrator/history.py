@@ -12,9 +12,9 @@ from orchestrator.states import ENDED, State
 from orchestrator.waiting import Attempt
 
 
-def attempts(queue: TaskQueue, task_id: str) -> Attempt:
-    """The attempts made so far; those count that were made since a person last gave the task back."""
-    numbers = queue.run_numbers(task_id)
+def attempts(queue: TaskQueue, task_id: str, before: int = 1 << 30) -> Attempt:
+    """The attempts made so far (`before` that one); those count that were made since a person last gave it back."""
+    numbers = [number for number in queue.run_numbers(task_id) if number < before]
     if numbers and not has_begun(queue.run_folder(task_id, numbers[-1])):
         numbers.pop()  # the dispatcher died before it was started: its folder is used again
     if not numbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from orchestrator.errors import OrchestrateError
@@ -10,6 +11,10 @@ from orchestrator.names import id_problem, natural, printable
 from orchestrator.states import ENDED, State
 
 IGNORED_ENDINGS = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig")
+
+
+_SLOT = re.compile(r"agent_\d+")
+_NOTE = re.compile(r"(?!\.)(?:(.+)_agent_\d+|([^@]+)@[^@]+)\.yaml")
 
 
 def find_root(start: str = "") -> str:
@@ -63,8 +68,9 @@ class Places:
         return f"{self.tasks}/{state}/{task_id}_result.yaml"
 
     def assignment_path(self, task_id: str, agent_id: str) -> str:
-        """The file that says who has it."""
-        return f"{self.tasks}/{State.ASSIGNED}/{task_id}_{agent_id}.yaml"
+        """The file that says who has it: a slot of the dispatcher's, or a worker (no task's id holds an '@')."""
+        mark = "_" if _SLOT.fullmatch(agent_id) else "@"
+        return f"{self.tasks}/{State.ASSIGNED}/{task_id}{mark}{agent_id}.yaml"
 
     def run_folder(self, task_id: str, number: int) -> str:
         """The folder of one attempt, counted from 1."""
@@ -133,7 +139,6 @@ class Places:
         """Who has what: task id → names of the files that say so (more than one only after a mishap)."""
         found: dict[str, list[str]] = {}
         for name in self.names(State.ASSIGNED):
-            stem, mark, number = name.removesuffix(".yaml").rpartition("_agent_")
-            if mark and number.isdecimal() and name.endswith(".yaml") and not name.startswith("."):
-                found.setdefault(stem, []).append(name)
+            if match := _NOTE.fullmatch(name):
+                found.setdefault(match[1] or match[2], []).append(name)
         return found

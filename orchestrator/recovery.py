@@ -50,7 +50,10 @@ class Recovery:
         lives = []
         assignments = self.queue.assignments()
         for task_id in self.queue.ids(State.ASSIGNED):
-            if live := self._take_up(task_id, assignments.pop(task_id, []), now):
+            names = assignments.pop(task_id, [])
+            if any("@" in name for name in names) or (not names and self._is_being_claimed(task_id)):
+                continue  # a worker's: whether it is silent is seen later
+            if live := self._take_up(task_id, names, now):
                 lives.append(live)
         for task_id, names in assignments.items():
             for name in names:
@@ -113,6 +116,10 @@ class Recovery:
             if process.belongs(one, folder) or process.holds(one, f"{folder}/alive"):
                 return known
         return process.identity(0)
+
+    def _is_being_claimed(self, task_id: str) -> bool:
+        """Whether a worker is about to write down that it has this task."""
+        return any(runs.is_alive(self.queue.run_folder(task_id, one)) for one in self.queue.run_numbers(task_id)[-1:])
 
     def _give_back(self, task_id: str, why: str) -> None:
         try:

@@ -177,8 +177,8 @@ class Record(NamedTuple):
     pid: int = 0  # of the wrapper, which leads the run's session; 0: nothing of it has begun
 
 
-def write_record(folder: str, record: Record) -> None:
-    """Not synced: after a power cut there is no process that it could speak of."""
+def write_record(folder: str, record: Record, begun: bool = False) -> None:
+    """Not synced: after a power cut there is no process that it could speak of. `begun`: no wrapper will say so."""
     fields: dict[str, Value] = {
         "agent_id": record.agent_id,
         "agent_type": record.agent_type,
@@ -188,6 +188,7 @@ def write_record(folder: str, record: Record) -> None:
         "boot": record.boot,
         "task_sha256": record.task_sha256,
         "argv": record.argv,
+        "pid": record.pid if begun else None,
     }
     files.write(f"{folder}/alive", to_yaml(fields))
 

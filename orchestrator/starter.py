@@ -201,7 +201,7 @@ class Starter:
         answers = {}
         for one in task.dependencies:
             name = self.context.output_name(one)
-            answers[one] = (name, _read(f"{self.queue.root}/{name}"))
+            answers[one] = (name, files.read_text(f"{self.queue.root}/{name}"))
         text = prompt.assemble(
             task,
             self.queue.root,
@@ -250,11 +250,3 @@ def _make_folder(path: str) -> None:
             os.mkdir(folder)
         except FileExistsError:
             pass
-
-
-def _read(path: str, limit: int = 4_000_000) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read(limit)
-    except OSError:
-        return ""
