@@ -26,13 +26,11 @@ from orchestrator.context import Context
 from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
 from orchestrator.finish import Finished, Finisher
 from orchestrator.roster import STALE_SECONDS, Roster, Worker
-from orchestrator.runs import FACTS, Record, Result, words
+from orchestrator.runs import FACTS, PROGRESS_BYTES, Record, Result, words
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, Outcome, State
 from orchestrator.task import Task
 from orchestrator.together import Together
-
-FINDING_LIMIT = 1_000_000  # bytes of one report of progress
 
 
 class Held(NamedTuple):
@@ -137,9 +135,9 @@ class Pull:
             line = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
         except (TypeError, ValueError) as error:
             raise OrchestrateError(f"findings: {error}; write what JSON can hold") from None
-        if len(line) > FINDING_LIMIT:
+        if len(line) > PROGRESS_BYTES:
             raise OrchestrateError(
-                f"findings: {len(line):,} bytes, and {FINDING_LIMIT:,} is the most; write them to a file and name it"
+                f"findings: {len(line):,} bytes, and {PROGRESS_BYTES:,} is the most; write them to a file and name it"
             )
         with self.reporting(task_id, agent_id, run) as held:
             files.append(f"{held.folder}/progress.jsonl", line)
@@ -219,6 +217,7 @@ class Pull:
             together.sync()
         finally:
             together.drop()
+        self.context.make()
         done = self._finisher.place([Finished(held, found or result, found is not None)])
         self.queue.sync()
         self._finisher.settle(done)
@@ -272,6 +271,7 @@ class Watch:
 
     def __init__(self, pull: Pull) -> None:
         self._pull = pull
+        self.roster = pull.roster
         self._seen: dict[tuple[str, str, int], tuple[float, float]] = {}  # run → heard at, first seen so (lived)
 
     def look(self, lived: float) -> list[Result]:

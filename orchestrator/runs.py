@@ -11,6 +11,7 @@ assigned.yaml  who had it, once that is over
 from __future__ import annotations
 
 import fcntl
+import json
 import math
 import os
 import time
@@ -22,6 +23,8 @@ from orchestrator.errors import AlreadyExists, InvalidTask
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Outcome, State
 from orchestrator.writing import Value, to_yaml
+
+PROGRESS_BYTES = 1_000_000  # of one report of progress
 
 
 def utc(moment: float) -> str:
@@ -245,6 +248,27 @@ def has_begun(folder: str) -> bool:
         return False
     is_whole = content.startswith(b"agent_id: ") and content.endswith(b"\n")
     return b"\npid: " in content or (bool(content) and not is_whole)  # torn by a power cut: it cannot be told
+
+
+def last_progress(folder: str) -> tuple[float | None, Any]:
+    """(percent, finding) of a run's last report; (None, None) if it has made none. A torn last line is passed over."""
+    percent, finding = None, None
+    try:
+        with open(f"{folder}/progress.jsonl", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * PROGRESS_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return None, None
+    for line in reversed(lines):
+        try:
+            row = json.loads(line)
+            percent = float(row["percent"]) if percent is None else percent
+            finding = row.get("findings")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue
+        if finding is not None:
+            break
+    return percent, finding
 
 
 def read_exit(folder: str) -> int | None:
