@@ -292,10 +292,10 @@ def calls(place: Place, quick: bool) -> list[Figure]:
 
 def _claim(place: Place, times: int) -> list[Figure]:
     from orchestrator.runs import utc
-    from orchestrator.spool import TaskQueue
+    from orchestrator.spool import Spool
 
     root, bare = place.root(), place.root()
-    queue = TaskQueue(root)
+    queue = Spool(root)
     queue.make_folders()
     os.makedirs(f"{bare}/tasks/assigned")
     for one in (root, bare):

@@ -19,7 +19,7 @@ import time
 from typing import NamedTuple
 
 from orchestrator.places import Places
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import State
 
 # Below the root; the pages of context/ are in it too: one answer a task, one row a task.
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
 
 
 def _soak(root: str, seconds: float, rate: float, every: float, csv: str) -> int:
-    queue = TaskQueue(root)
+    queue = Spool(root)
     queue.make_folders()
     with open(f"{root}/config.yaml", "w", encoding="utf-8") as file:
         file.write("agents: {shell: {max_instances: 4}}\nretry: {retry_delay_seconds: 1}\n")

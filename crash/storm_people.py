@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator import process
 from orchestrator.cli import setup
 from orchestrator.places import Places
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import State
 
 BUSY = 60  # waiting tasks from which on nobody adds more
@@ -133,7 +133,7 @@ class People:
             self._blame(f"add said: {said}")
 
     def _add_by_program(self, chance: random.Random) -> None:
-        self._told(TaskQueue(self.root).add("Do something"), "added by program")
+        self._told(Spool(self.root).add("Do something"), "added by program")
 
     def _add_and_die(self, chance: random.Random) -> None:
         """He pulls the plug: it is there, whole, or it is not."""

@@ -11,11 +11,24 @@ The tour, in the order a task meets the rooms:
     context     merges the result into the pages that every later agent reads
     finish      commits: the task's file moves to completed/, failed/ or review/
     recovery    what a crash left, put right; starting is recovering
+    pull        the same for workers that fetch their tasks: claim, report, taken back if silent
 
-`TaskQueue` is the door for Python programs.
+`TaskQueue` (queue) is the door for Python programs, `AgentWorker` (worker) a worker to be subclassed.
 """
 
-from orchestrator.spool import TaskQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.queue import TaskQueue
 
 __version__ = "0.1.0"
 __all__ = ["TaskQueue", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when asked for: `orchestrate add` and `status` import this package, and answer in milliseconds.
+    if name == "TaskQueue":
+        from orchestrator import queue
+
+        return queue.TaskQueue
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

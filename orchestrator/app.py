@@ -22,7 +22,7 @@ from orchestrator.errors import AlreadyRunning, OrchestrateError
 from orchestrator.events import Event, Journal, Listener
 from orchestrator.launcher import LocalLaunch
 from orchestrator.registry import AgentRegistry
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.watcher import Bell, Notes
 
 LOG_BYTES = 10_000_000  # then the log is rolled over; three old ones are kept
@@ -77,7 +77,7 @@ def build(
     subreaper: bool,
 ) -> Dispatcher:
     """A dispatcher of this root, everything joined. Raises InvalidConfig."""
-    queue = TaskQueue(root)
+    queue = Spool(root)
 
     return Dispatcher(
         queue,
@@ -145,7 +145,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
     lock = hold(root)
     log: Log | None = None
     try:
-        queue = TaskQueue(root)
+        queue = Spool(root)
         queue.make_folders()
         settings = config.load_and_keep(root)
         log = Log(f"{queue.own}/dispatcher.log", settings.log_level, front)

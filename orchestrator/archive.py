@@ -11,11 +11,11 @@ import time
 
 from orchestrator import files
 from orchestrator.history import result_of
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import State
 
 
-def archive(queue: TaskQueue, older_than: float, dry_run: bool = False) -> list[str]:
+def archive(queue: Spool, older_than: float, dry_run: bool = False) -> list[str]:
     """Move completed and failed tasks that ended more than `older_than` seconds ago; their ids.
 
     Tasks in review wait for a person and stay.

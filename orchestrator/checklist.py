@@ -9,7 +9,7 @@ import time
 
 from orchestrator.context import Context
 from orchestrator.runs import read_result
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import State
 from orchestrator.supervisor import Supervisor
 from orchestrator.waiting import Waiting
@@ -20,7 +20,7 @@ SHOWN = 50  # rows of each kind
 class Checklist:
     """Writes the page when something has changed."""
 
-    def __init__(self, queue: TaskQueue, context: Context) -> None:
+    def __init__(self, queue: Spool, context: Context) -> None:
         self.queue = queue
         self.context = context
         self._changed = True

@@ -25,7 +25,7 @@ from orchestrator.launcher import Launch
 from orchestrator.live import Live
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.starter import Claim, Starter
 from orchestrator.states import Outcome, State
 from orchestrator.supervisor import Supervisor
@@ -48,7 +48,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        queue: TaskQueue,
+        queue: Spool,
         config: Config,
         load_config: Callable[[], Config],
         registry: AgentRegistry,

@@ -20,7 +20,7 @@ from orchestrator.context import OUTPUTS, Context
 from orchestrator.live import Live
 from orchestrator.result import Verdict, judge
 from orchestrator.runs import FACTS, Result, read_exit, read_result
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 from orchestrator.together import Together
 
@@ -53,7 +53,7 @@ class Finished(NamedTuple):
 class Finisher:
     """Brings ended runs to where they belong."""
 
-    def __init__(self, queue: TaskQueue, context: Context, worked_at: Callable[[str], float]) -> None:
+    def __init__(self, queue: Spool, context: Context, worked_at: Callable[[str], float]) -> None:
         self.queue = queue
         self.context = context
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)

@@ -7,12 +7,12 @@ import os
 
 from orchestrator.places import Places
 from orchestrator.runs import Result, has_begun, read_record, read_result
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 from orchestrator.waiting import Attempt
 
 
-def attempts(queue: TaskQueue, task_id: str, before: int = 1 << 30) -> Attempt:
+def attempts(queue: Spool, task_id: str, before: int = 1 << 30) -> Attempt:
     """The attempts made so far (`before` that one); those count that were made since a person last gave it back."""
     numbers = [number for number in queue.run_numbers(task_id) if number < before]
     if numbers and not has_begun(queue.run_folder(task_id, numbers[-1])):
@@ -59,12 +59,12 @@ def last_result(queue: Places, task_id: str) -> Result | None:
     return None
 
 
-def was_given_back(queue: TaskQueue, result: Result) -> bool:
+def was_given_back(queue: Spool, result: Result) -> bool:
     """Whether a person said `retry` after this verdict."""
     return os.path.exists(f"{queue.run_folder(result.task_id, result.run)}/retried")
 
 
-def was_given(queue: TaskQueue, result: Result, content: bytes) -> bool:
+def was_given(queue: Spool, result: Result, content: bytes) -> bool:
     """Whether this is the task as that run was given it; True where that was not kept."""
     record = read_record(queue.run_folder(result.task_id, result.run))
     return record is None or record.task_sha256 in (hashlib.sha256(content).hexdigest(), "")

@@ -11,13 +11,13 @@ from orchestrator.places import is_task_name
 from orchestrator.states import ENDED, State
 
 if TYPE_CHECKING:
-    from orchestrator.spool import TaskQueue
+    from orchestrator.spool import Spool
 
 _SEQUENTIAL = re.compile(r"task_\d+\.yaml")
 _STATED = re.compile(rb"^id:[ ]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 
 
-def next_id(queue: TaskQueue) -> str:
+def next_id(queue: Spool) -> str:
     """The next of task_001, task_002, …; the caller holds the lock of ids."""
     hint_path = f"{queue.own}/last_id"
     try:
@@ -36,12 +36,12 @@ def next_id(queue: TaskQueue) -> str:
     return task_id
 
 
-def _used(queue: TaskQueue, task_id: str) -> bool:
+def _used(queue: Spool, task_id: str) -> bool:
     # A folder in runs/ outlives a task file that somebody deleted; its id is not given twice.
     return bool(queue.state_of(task_id) or os.path.exists(f"{queue.runs}/{task_id}") or queue.archived(task_id))
 
 
-def stated(queue: TaskQueue) -> dict[str, str]:
+def stated(queue: Spool) -> dict[str, str]:
     """Ids that files of other names in pending/ state (`login.yaml` with `id: task_007`) → the name."""
     found = {}
     for name in queue.names(State.PENDING):
@@ -65,7 +65,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
-def _highest_number(queue: TaskQueue) -> int:
+def _highest_number(queue: Spool) -> int:
     names = [name for state in State for name in queue.names(state)]
     for folder in (queue.runs, *(f"{queue.archive}/{m}/{s}" for m in _listed(queue.archive) for s in ENDED)):
         names += _listed(folder)

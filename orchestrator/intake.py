@@ -17,7 +17,7 @@ from orchestrator.errors import InvalidTask, Refused
 from orchestrator.names import natural, page_name, printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import wants
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 from orchestrator.task import Task, parse
 from orchestrator.waiting import Attempt, Entry, Stamp, Waiting
@@ -34,7 +34,7 @@ class Intake:
 
     def __init__(
         self,
-        queue: TaskQueue,
+        queue: Spool,
         config: Config,
         agents: Sequence[str],
         tell: Tell,

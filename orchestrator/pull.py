@@ -27,7 +27,7 @@ from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
 from orchestrator.finish import Finished, Finisher
 from orchestrator.roster import STALE_SECONDS, Roster, Worker
 from orchestrator.runs import FACTS, PROGRESS_BYTES, Record, Result, words
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, State
 from orchestrator.task import Task
 from orchestrator.together import Together
@@ -45,7 +45,7 @@ class Held(NamedTuple):
 class Pull:
     """The worker's side of one root."""
 
-    def __init__(self, queue: TaskQueue, roster: Roster) -> None:
+    def __init__(self, queue: Spool, roster: Roster) -> None:
         self.queue = queue
         self.roster = roster
         self.context = Context(queue.root)

@@ -24,7 +24,7 @@ from orchestrator.pull import Held, Pull
 from orchestrator.reading import read_bytes
 from orchestrator.roster import Roster, Worker
 from orchestrator.runs import FACTS, Result, epoch, utc
-from orchestrator.spool import TaskQueue as Spool
+from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, Priority, State
 from orchestrator.task import Task, parse
 from orchestrator.waiting import Entry

@@ -25,7 +25,7 @@ from orchestrator.launcher import end_leftovers
 from orchestrator.live import Live
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 from orchestrator.task import Task, parse
 
@@ -36,7 +36,7 @@ class Recovery:
     """Reads assigned/ and says what goes on."""
 
     def __init__(
-        self, queue: TaskQueue, agents: dict[str, AgentConfig], new_live: NewLive, tell: Callable[[str, str, str], None]
+        self, queue: Spool, agents: dict[str, AgentConfig], new_live: NewLive, tell: Callable[[str, str, str], None]
     ) -> None:
         self.queue = queue
         self.agents = agents

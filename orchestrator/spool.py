@@ -28,10 +28,10 @@ from orchestrator.together import Together
 from orchestrator.writing import Value, to_yaml
 
 
-class TaskQueue(Places):
+class Spool(Places):
     """A queue of files below `root`. Any number of processes may use it at once.
 
-    TaskQueue("/path/to/project").add({"description": "Fix the login"})  →  "task_001"
+    Spool("/path/to/project").add({"description": "Fix the login"})  →  "task_001"
     """
 
     def __init__(self, root: str) -> None:
@@ -268,4 +268,4 @@ def _numbered(name: str, count: int) -> str:
     return f"{stem}{ending}" if count == 1 else f"{stem}.{count}{ending}"
 
 
-__all__ = ["TaskQueue", "find_root", "is_task_name"]
+__all__ = ["Spool", "find_root", "is_task_name"]

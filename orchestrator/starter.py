@@ -26,7 +26,7 @@ from orchestrator.launcher import Launch
 from orchestrator.live import Live
 from orchestrator.registry import AgentRegistry
 from orchestrator.router import AgentView
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import Outcome
 from orchestrator.supervisor import Supervisor
 from orchestrator.task import Task
@@ -57,7 +57,7 @@ class Starter:
 
     def __init__(
         self,
-        queue: TaskQueue,
+        queue: Spool,
         registry: AgentRegistry,
         context: Context,
         launch: Launch,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator import process
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> TaskQueue:
+def queue(tmp_path: Path) -> Spool:
     """An empty spool."""
-    made = TaskQueue(str(tmp_path))
+    made = Spool(str(tmp_path))
     made.make_folders()
     return made
 

@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli import wants_json
 from orchestrator.errors import OrchestrateError
 from orchestrator.names import printable
-from orchestrator.spool import TaskQueue, find_root
+from orchestrator.spool import Spool, find_root
 from orchestrator.states import State
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ def _orchestrate(
 def task_ids(incomplete: str) -> list[str]:
     """Ids that start like this, for the shell's completion."""
     try:
-        queue = TaskQueue(root())
+        queue = Spool(root())
     except OrchestrateError:
         return []
     return [one for state in State for one in queue.ids(state) if one.startswith(incomplete)]

@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli.base import Json, app, put, root, seconds, task_ids
 from orchestrator.errors import OrchestrateError
 from orchestrator.names import printable
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 
 # -- the dispatcher -----------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ def retry(
     from orchestrator.app import nudge
     from orchestrator.cli import rejects
 
-    queue = TaskQueue(root())
+    queue = Spool(root())
 
     def bring_back(task_id: str) -> None:
         rejects.refuse(queue, task_id)
@@ -238,7 +238,7 @@ def archive(
     """
     from orchestrator.archive import archive as move_away
 
-    moved = move_away(TaskQueue(root()), seconds(older_than), dry_run)
+    moved = move_away(Spool(root()), seconds(older_than), dry_run)
     if as_json:
         put({"archived": moved, "dry_run": dry_run})
         return

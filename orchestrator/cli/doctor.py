@@ -15,7 +15,7 @@ from orchestrator.errors import InvalidConfig, InvalidTask
 from orchestrator.names import printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import AgentRegistry
-from orchestrator.spool import TaskQueue, is_task_name
+from orchestrator.spool import Spool, is_task_name
 from orchestrator.states import ENDED, State
 
 # A program that may not write or run anything ends "well" without having done anything.
@@ -39,7 +39,7 @@ def examine(root: str) -> list[Finding]:
 
     version = ".".join(map(str, sys.version_info[:3]))
     say("ok", "python", f"{version} ({sys.executable})")
-    queue = TaskQueue(root)
+    queue = Spool(root)
     say("ok", "root", root)
     missing = [str(state) for state in State if not os.path.isdir(f"{queue.tasks}/{state}")]
     if missing:
@@ -70,7 +70,7 @@ def examine(root: str) -> list[Finding]:
     return found
 
 
-def _agents(queue: TaskQueue, settings: config.Config, say: object) -> None:
+def _agents(queue: Spool, settings: config.Config, say: object) -> None:
     assert callable(say)
     registry = AgentRegistry(queue.own, settings, {})
     for name, agent in registry.agents.items():
@@ -99,7 +99,7 @@ def _agents(queue: TaskQueue, settings: config.Config, say: object) -> None:
         say("problem", "agents", "none is enabled; nothing can run")
 
 
-def _file_system(queue: TaskQueue, say: object) -> None:
+def _file_system(queue: Spool, say: object) -> None:
     assert callable(say)
     os.makedirs(f"{queue.tasks}/.drafts", exist_ok=True)
     with tempfile.TemporaryDirectory(dir=f"{queue.tasks}/.drafts") as folder:
@@ -133,7 +133,7 @@ def _file_system(queue: TaskQueue, say: object) -> None:
         say("note", "processes", "no /proc here: of a run only the process group can be ended")
 
 
-def _strays(queue: TaskQueue, say: object) -> None:
+def _strays(queue: Spool, say: object) -> None:
     assert callable(say)
     for state in ENDED:
         names = set(queue.names(state))

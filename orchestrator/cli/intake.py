@@ -15,7 +15,7 @@ from orchestrator.errors import InvalidConfig, InvalidTask, OrchestrateError
 from orchestrator.names import page_name, printable
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.registry import wants
-from orchestrator.spool import TaskQueue, is_task_name
+from orchestrator.spool import Spool, is_task_name
 from orchestrator.states import State
 from orchestrator.task import ALIASES, FIELDS, parse
 from orchestrator.writing import Value
@@ -142,7 +142,7 @@ def missing_files(root: str, paths: Sequence[str], required: bool | Sequence[str
 
 def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]], int]:
     """(file, reason) of each that would be rejected, and how many were looked at."""
-    queue = TaskQueue(root)
+    queue = Spool(root)
     if not paths:
         folder = f"{queue.tasks}/{State.PENDING}"
         paths = sorted(os.path.relpath(entry.path) for entry in queue.pending_files()) if os.path.isdir(folder) else []

@@ -9,7 +9,7 @@ from orchestrator import ids
 from orchestrator.errors import Refused
 from orchestrator.names import printable
 from orchestrator.places import Places
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import State
 
 
@@ -47,7 +47,7 @@ def what_to_do(path: str) -> str:
     return f"correct tasks/rejected/{name} and move it back to tasks/pending/"
 
 
-def refuse(queue: TaskQueue, task_id: str) -> None:
+def refuse(queue: Spool, task_id: str) -> None:
     """Raises Refused if this is no task of the queue, but was rejected."""
     here = queue.state_of(task_id) is not None or task_id in ids.stated(queue) or queue.archived(task_id)
     if not here and (found := find(queue, task_id)):

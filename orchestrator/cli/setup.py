@@ -12,7 +12,7 @@ from orchestrator.config import BUILT_IN
 from orchestrator.context import Context
 from orchestrator.errors import OrchestrateError
 from orchestrator.names import printable
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 
 IGNORED = ("/.orchestrator/", "/tasks/assigned/", "/tasks/runs/", "/tasks/archive/", "/tasks/.drafts/")
 SCHEMAS = ("task.schema.json", "config.schema.json")
@@ -22,7 +22,7 @@ def make(root: str) -> list[str]:
     """Make what is missing; the names of what was made, relative to the root."""
     made = [] if os.path.isdir(f"{root}/tasks/pending") else ["tasks/"]
     os.makedirs(root, exist_ok=True)
-    TaskQueue(root).make_folders()
+    Spool(root).make_folders()
     made += [f"context/{name}" for name in Context(root).make()]
     os.makedirs(f"{root}/tasks/schema", exist_ok=True)
     for name in SCHEMAS:

@@ -7,7 +7,7 @@ import time
 
 from orchestrator.locks import is_locked
 from orchestrator.names import printable
-from orchestrator.spool import TaskQueue, find_root
+from orchestrator.spool import Spool, find_root
 from orchestrator.states import State
 
 NEEDS_YOU = 5  # tasks in review that are named
@@ -42,7 +42,7 @@ def _unquoted(text: str) -> str:
 
 def view(root: str) -> dict[str, object]:
     """Everything that `status` shows, as plain values."""
-    queue = TaskQueue(root)
+    queue = Spool(root)
     now = time.time()
     running = []
     for task_id, names in sorted(queue.assignments().items()):

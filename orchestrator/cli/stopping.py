@@ -16,7 +16,7 @@ from orchestrator.errors import NotFound, OrchestrateError, Refused
 from orchestrator.locks import is_locked
 from orchestrator.names import nearest, printable
 from orchestrator.registry import AgentRegistry
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 
 SIGNALS = {"leave": signal.SIGTERM, "wait": signal.SIGINT, "now": signal.SIGQUIT}
@@ -51,7 +51,7 @@ def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
 
 
 def _alive(root: str) -> list[str]:
-    queue = TaskQueue(root)
+    queue = Spool(root)
     return [
         task_id
         for task_id, names in sorted(queue.assignments().items())
@@ -78,7 +78,7 @@ def _without_dispatcher(root: str, how: str, as_json: bool) -> None:
 
 def cancel_task(root: str, task_id: str) -> str:
     """Cancel a waiting or a running task; what was done, in words. Raises NotFound, Refused."""
-    queue = TaskQueue(root)
+    queue = Spool(root)
     deadline = time.monotonic() + 5
     while True:
         from orchestrator.cli.views import Views
@@ -103,7 +103,7 @@ def cancel_task(root: str, task_id: str) -> str:
             time.sleep(0.05)
 
 
-def _cancel_running(queue: TaskQueue, task_id: str) -> str:
+def _cancel_running(queue: Spool, task_id: str) -> str:
     names = queue.assignments().get(task_id, [])
     number = runs.assigned_run(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")[2] if names else 0
     folder = queue.run_folder(task_id, number)
@@ -121,7 +121,7 @@ def _cancel_running(queue: TaskQueue, task_id: str) -> str:
 
 def end_pause(root: str, name: str) -> None:
     """The agent may work again. Raises NotFound for an unknown one."""
-    registry = AgentRegistry(TaskQueue(root).own, usable(root), {})
+    registry = AgentRegistry(Spool(root).own, usable(root), {})
     if name not in registry.agents:
         raise NotFound(f"{printable(name)}: no such agent{nearest(name, registry.agents)}")
     registry.resume(name)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.cli.settings import settings
 from orchestrator.errors import InvalidTask
 from orchestrator.names import PRIORITIES, id_problem, nearest, page_name, path_problem, printable
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.writing import Value
 
 # option → (field, how often): "one" value, "many" (repeated, or separated by commas), "texts" (repeated)
@@ -101,7 +101,7 @@ def submit(root: str, fields: Mapping[str, Value]) -> str:
     """Add the task; its id. Raises OrchestrateError; nothing was added then."""
     max_size, unique, _ = settings(root)
     refuse_unknown_agent(root, fields)
-    return TaskQueue(root).put(fields, max_size, unique)
+    return Spool(root).put(fields, max_size, unique)
 
 
 def refuse_unknown_agent(root: str, fields: Mapping[str, Value]) -> None:

@@ -17,7 +17,7 @@ from orchestrator.places import Places
 from orchestrator.reading import read_bytes
 from orchestrator.registry import AgentRegistry, clock
 from orchestrator.router import AgentView
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Priority, State
 from orchestrator.task import Task, parse
 from orchestrator.waiting import Entry, Waiting
@@ -28,7 +28,7 @@ class Views:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.queue = TaskQueue(root)
+        self.queue = Spool(root)
         self.config = usable(root)
         self.now = time.time()
         self._waiting: Waiting | None = None

@@ -16,7 +16,7 @@ from orchestrator.cli.status import dispatcher
 from orchestrator.cli.views import Views
 from orchestrator.history import result_of
 from orchestrator.names import counted
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 
 LOOK_SECONDS = 0.1
@@ -29,7 +29,7 @@ Row = dict[str, str]
 def wait_for(root: str, wanted: list[str], timeout: float = 0.0, quiet: bool = False) -> tuple[int, list[Row]]:
     """(code, what became of each). 0: all completed. 1: at least one failed, was rejected, or waits for a person.
     124: time is over (`timeout` in seconds; 0: never)."""
-    queue, views = TaskQueue(root), Views(root)
+    queue, views = Spool(root), Views(root)
     for one in wanted:
         views.find(one)
     names = list(dict.fromkeys(wanted or [e.task.id for e in views.waiting()] + queue.ids(State.ASSIGNED)))
@@ -76,7 +76,7 @@ def _row(task_id: str, state: str, reason: str) -> Row:
     return {"task_id": task_id, "state": state, "reason": reason}
 
 
-def _ended(queue: TaskQueue, task_id: str) -> Row | None:
+def _ended(queue: Spool, task_id: str) -> Row | None:
     """What became of it; None while it waits or runs."""
     state = queue.state_of(task_id)
     if state in ENDED:

@@ -11,7 +11,7 @@ from helpers import write
 from orchestrator import runs
 from orchestrator.cli.logs import Readable, print_log
 from orchestrator.cli.told import KINDS, Told
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 
 pytestmark = pytest.mark.fast
 
@@ -59,7 +59,7 @@ session 01a1f8de-c3cf-7c03-ae38-c65168ab9e1c
 }
 
 
-def ran(queue: TaskQueue, adapter: str, content: bytes) -> None:
+def ran(queue: Spool, adapter: str, content: bytes) -> None:
     """Task one ran twice; the second run, of this adapter, printed this."""
     write(f"{queue.tasks}/completed/one.yaml", "description: x\n")
     write(f"{queue.run_folder('one', 1)}/stdout.log", "the first\n")
@@ -72,7 +72,7 @@ def ran(queue: TaskQueue, adapter: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("case", TOLD)
 def test_a_recorded_stream_is_readable_by_default_and_whole_with_raw(
-    queue: TaskQueue, capfd: pytest.CaptureFixture[str], case: str
+    queue: Spool, capfd: pytest.CaptureFixture[str], case: str
 ) -> None:
     content = (TRANSCRIPTS / f"{case}.out").read_bytes()
     ran(queue, case.partition("/")[0], content)

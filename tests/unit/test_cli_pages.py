@@ -9,7 +9,7 @@ from orchestrator.archive import archive
 from orchestrator.cli.pages import print_task
 from orchestrator.cli.views import Views
 from orchestrator.runs import Result
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import Outcome
 
 pytestmark = pytest.mark.fast
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fast
 TASK = "description: x\npriority: 0\ntimeout_minutes: 1\ncontext_required: false\nmax_retries: 2\nsubtasks: [a, b]\n"
 
 
-def test_show_prints_the_words_that_a_person_writes(queue: TaskQueue, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_the_words_that_a_person_writes(queue: Spool, capsys: pytest.CaptureFixture[str]) -> None:
     write(f"{queue.tasks}/pending/one.yaml", TASK)
     found = Views(queue.root).show("one")
     assert found["task"] == {
@@ -31,7 +31,7 @@ def test_show_prints_the_words_that_a_person_writes(queue: TaskQueue, capsys: py
         assert f"\n{line}\n" in said
 
 
-def test_show_finds_the_result_and_the_runs_of_an_archived_task(queue: TaskQueue) -> None:
+def test_show_finds_the_result_and_the_runs_of_an_archived_task(queue: Spool) -> None:
     write(f"{queue.tasks}/completed/one.yaml", TASK)
     result = Result("one", "agent_01", "shell", 1, Outcome.SUCCESS, 1000.0, reason="all is well").to_yaml()
     write(f"{queue.tasks}/completed/one_result.yaml", result)
@@ -46,7 +46,7 @@ def test_show_finds_the_result_and_the_runs_of_an_archived_task(queue: TaskQueue
 
 
 def test_show_says_of_a_rejected_file_why_and_what_to_do(
-    queue: TaskQueue, capsys: pytest.CaptureFixture[str]
+    queue: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(f"{queue.tasks}/rejected/some file.yaml", "id: other\nx: 1\n")
     write(f"{queue.tasks}/rejected/some file.yaml.reason.txt", "tasks/pending/some file.yaml: unknown key 'x'\n")

@@ -14,7 +14,7 @@ from orchestrator.config import AgentConfig, Config
 from orchestrator.context import Context
 from orchestrator.finish import Finished, Finisher
 from orchestrator.live import Live
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 from orchestrator.task import Task
 from orchestrator.waiting import Attempt
@@ -26,7 +26,7 @@ class Desk:
     """A queue whose runs are made by hand."""
 
     def __init__(self, root: str) -> None:
-        self.queue = TaskQueue(root)
+        self.queue = Spool(root)
         self.queue.make_folders()
         self.context = Context(root)
         self.context.make()

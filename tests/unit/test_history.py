@@ -9,13 +9,13 @@ from helpers import write
 
 from orchestrator import history
 from orchestrator.runs import Result
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 
 pytestmark = pytest.mark.fast
 
 
-def ended(queue: TaskQueue, number: int, state: State = State.PENDING, **more: object) -> None:
+def ended(queue: Spool, number: int, state: State = State.PENDING, **more: object) -> None:
     """Attempt `number` of task a ended like this."""
     folder = queue.run_folder("a", number)
     result = Result("a", "agent_01", "shell", number, Outcome.AGENT_ERROR, 1000.0 + number, state, reason="no")
@@ -23,18 +23,18 @@ def ended(queue: TaskQueue, number: int, state: State = State.PENDING, **more: o
     write(f"{folder}/result.yaml", result._replace(**more).to_yaml())  # type: ignore[arg-type]
 
 
-def test_a_new_task_has_no_past(queue: TaskQueue) -> None:
+def test_a_new_task_has_no_past(queue: Spool) -> None:
     assert history.attempts(queue, "a") == history.Attempt()
 
 
-def test_attempts_are_counted_from_their_folders(queue: TaskQueue) -> None:
+def test_attempts_are_counted_from_their_folders(queue: Spool) -> None:
     ended(queue, 1)
     ended(queue, 2, retry_at=5000.0)
     past = history.attempts(queue, "a")
     assert (past.made, past.counted, past.not_before, past.last_slot) == (2, 2, 5000.0, "agent_01")
 
 
-def test_what_does_not_count_is_not_counted(queue: TaskQueue) -> None:
+def test_what_does_not_count_is_not_counted(queue: Spool) -> None:
     ended(queue, 1)
     ended(queue, 2, counts=False, paused_until=9000.0)
     ended(queue, 3, counts=False, paused_until=9000.0)
@@ -42,7 +42,7 @@ def test_what_does_not_count_is_not_counted(queue: TaskQueue) -> None:
     assert (past.made, past.counted, past.limited) == (3, 1, 2)
 
 
-def test_a_person_gives_a_fresh_budget_and_ends_the_back_off(queue: TaskQueue) -> None:
+def test_a_person_gives_a_fresh_budget_and_ends_the_back_off(queue: Spool) -> None:
     ended(queue, 1)
     ended(queue, 2, retry_at=5000.0)
     queue.mark("a", "retried", "use the staging database")
@@ -50,13 +50,13 @@ def test_a_person_gives_a_fresh_budget_and_ends_the_back_off(queue: TaskQueue) -
     assert (past.made, past.counted, past.not_before, past.note) == (2, 0, 0.0, "use the staging database")
 
 
-def test_a_task_that_was_moved_back_by_hand_has_a_fresh_budget(queue: TaskQueue) -> None:
+def test_a_task_that_was_moved_back_by_hand_has_a_fresh_budget(queue: Spool) -> None:
     ended(queue, 1)
     ended(queue, 2, State.REVIEW)
     assert history.attempts(queue, "a").counted == 0
 
 
-def test_the_folder_of_a_run_that_never_began_is_used_again(queue: TaskQueue) -> None:
+def test_the_folder_of_a_run_that_never_began_is_used_again(queue: Spool) -> None:
     ended(queue, 1)
     write(f"{queue.run_folder('a', 2)}/prompt.md", "do it")
     assert history.attempts(queue, "a").made == 1
@@ -64,7 +64,7 @@ def test_the_folder_of_a_run_that_never_began_is_used_again(queue: TaskQueue) ->
     assert history.attempts(queue, "a").made == 2
 
 
-def test_a_result_that_cannot_be_read_is_passed_over(queue: TaskQueue) -> None:
+def test_a_result_that_cannot_be_read_is_passed_over(queue: Spool) -> None:
     ended(queue, 1)
     write(f"{queue.run_folder('a', 2)}/result.yaml", "torn: [")
     last = history.last_result(queue, "a")

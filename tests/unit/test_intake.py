@@ -15,7 +15,7 @@ from helpers import python, read, until, write
 from orchestrator.config import Config
 from orchestrator.intake import BAD_LIMIT, EMPTY_SECONDS, Intake
 from orchestrator.runs import Record, Result, write_record
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, Priority, State
 
 pytestmark = pytest.mark.fast
@@ -26,7 +26,7 @@ Told = list[tuple[str, str, str]]
 class Desk:
     """An intake, and what a test wants to know of it."""
 
-    def __init__(self, queue: TaskQueue) -> None:
+    def __init__(self, queue: Spool) -> None:
         self.queue = queue
         self.told: Told = []
         self.intake = Intake(queue, Config(), ["claude", "shell"], lambda *fact: self.told.append(fact))
@@ -64,7 +64,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(queue: TaskQueue) -> Desk:
+def desk(queue: Spool) -> Desk:
     return Desk(queue)
 
 
@@ -342,14 +342,14 @@ def test_whatever_the_name_the_log_and_the_reason_stay_one_printable_line(desk: 
     assert line.isprintable()
 
 
-def test_a_process_without_descriptors_to_spare_rejects_nothing(queue: TaskQueue) -> None:
+def test_a_process_without_descriptors_to_spare_rejects_nothing(queue: Spool) -> None:
     write(f"{queue.tasks}/pending/a.yaml", "description: x\n")
     code = """
 import os, resource, sys, time
 from orchestrator.config import Config
 from orchestrator.intake import Intake
-from orchestrator.spool import TaskQueue
-queue = TaskQueue(sys.argv[1])
+from orchestrator.spool import Spool
+queue = Spool(sys.argv[1])
 open(f"{queue.tasks}/pending/first.yaml", "w").write("no task")
 intake = Intake(queue, Config(), ["shell"], lambda *fact: None)
 intake.look(["first.yaml"], time.time())  # a dispatcher that has worked for a while

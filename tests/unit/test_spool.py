@@ -10,7 +10,7 @@ from helpers import at_once, read, write
 
 from orchestrator import files
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull, Refused
-from orchestrator.spool import TaskQueue, find_root, is_task_name
+from orchestrator.spool import Spool, find_root, is_task_name
 from orchestrator.states import ENDED, MOVES, State
 from orchestrator.task import parse
 
@@ -23,11 +23,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-def put(queue: TaskQueue, state: State, task_id: str = "task_001", text: str = "description: x\n") -> str:
+def put(queue: Spool, state: State, task_id: str = "task_001", text: str = "description: x\n") -> str:
     return write(queue.path(state, task_id), text)
 
 
-def everything(queue: TaskQueue) -> dict[str, str]:
+def everything(queue: Spool) -> dict[str, str]:
     """Every file of the six states, with its content."""
     found = {}
     for state in State:
@@ -40,7 +40,7 @@ def everything(queue: TaskQueue) -> dict[str, str]:
 # -- add ----------------------------------------------------------------------------------------
 
 
-def test_an_added_task_can_be_read_again(queue: TaskQueue) -> None:
+def test_an_added_task_can_be_read_again(queue: Spool) -> None:
     fields = {"description": "Fix it.\nSoon.", "priority": "high", "dependencies": ["a", "b"], "timeout_minutes": 1.5}
     assert queue.add(fields) == "task_001"  # type: ignore[arg-type]
     with open(queue.path(State.PENDING, "task_001"), "rb") as file:
@@ -50,11 +50,11 @@ def test_an_added_task_can_be_read_again(queue: TaskQueue) -> None:
 
 
 @pytest.mark.parametrize("unique", [False, True])
-def test_ids_from_many_processes_at_once_are_different(queue: TaskQueue, unique: bool) -> None:
+def test_ids_from_many_processes_at_once_are_different(queue: Spool, unique: bool) -> None:
     code = f"""
 import sys
-from orchestrator.spool import TaskQueue
-queue = TaskQueue(sys.argv[1])
+from orchestrator.spool import Spool
+queue = Spool(sys.argv[1])
 input()
 for n in range(15):
     print(queue.put({{"description": f"{{sys.argv[2]}} {{n}}"}}, unique={unique}))
@@ -68,7 +68,7 @@ for n in range(15):
 
 
 @pytest.mark.parametrize("hint", [None, "", "many", "0", "3"])
-def test_an_id_that_was_used_is_not_given_again_whatever_the_hint_says(queue: TaskQueue, hint: str | None) -> None:
+def test_an_id_that_was_used_is_not_given_again_whatever_the_hint_says(queue: Spool, hint: str | None) -> None:
     put(queue, State.COMPLETED, "task_001")
     put(queue, State.REVIEW, "task_002")
     write(f"{queue.archive}/2026-11/failed/task_003.yaml", "description: x\n")
@@ -79,13 +79,13 @@ def test_an_id_that_was_used_is_not_given_again_whatever_the_hint_says(queue: Ta
     assert queue.add({"description": "x"}) == "task_006"
 
 
-def test_an_id_that_a_file_of_another_name_states_is_not_given_again(queue: TaskQueue) -> None:
+def test_an_id_that_a_file_of_another_name_states_is_not_given_again(queue: Spool) -> None:
     write(f"{queue.tasks}/pending/login.yaml", "id: task_001\ndescription: x\n")
     assert queue.add({"description": "x"}) != "task_001"
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.ASSIGNED, *ENDED])
-def test_a_given_id_that_is_taken_is_refused(queue: TaskQueue, state: State) -> None:
+def test_a_given_id_that_is_taken_is_refused(queue: Spool, state: State) -> None:
     put(queue, state, "login", "description: his\n")
     with pytest.raises(AlreadyExists):
         queue.add({"id": "login", "description": "mine"})
@@ -93,13 +93,13 @@ def test_a_given_id_that_is_taken_is_refused(queue: TaskQueue, state: State) -> 
 
 
 @pytest.mark.parametrize("bad", ["a/b", "..", "a\n", "x_result", " "])
-def test_a_given_id_that_is_none_is_refused(queue: TaskQueue, bad: str) -> None:
+def test_a_given_id_that_is_none_is_refused(queue: Spool, bad: str) -> None:
     with pytest.raises(InvalidTask):
         queue.add({"id": bad, "description": "x"})
     assert everything(queue) == {}
 
 
-def test_a_full_queue_takes_no_more(queue: TaskQueue) -> None:
+def test_a_full_queue_takes_no_more(queue: Spool) -> None:
     queue.put({"description": "x"}, max_size=2)
     queue.put({"description": "x"}, max_size=2)
     with pytest.raises(QueueFull, match=r"queue\.max_size"):
@@ -107,7 +107,7 @@ def test_a_full_queue_takes_no_more(queue: TaskQueue) -> None:
     assert queue.count(State.PENDING) == 2
 
 
-def test_adding_leaves_no_draft(queue: TaskQueue) -> None:
+def test_adding_leaves_no_draft(queue: Spool) -> None:
     queue.add({"description": "x"})
     assert os.listdir(f"{queue.tasks}/.drafts") == []
     assert os.listdir(f"{queue.tasks}/pending") == ["task_001.yaml"]
@@ -117,7 +117,7 @@ def test_adding_leaves_no_draft(queue: TaskQueue) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.yaml", "a.yml", "a b.yaml", "a.tmp.yaml"])
-def test_a_task_file_is_seen(queue: TaskQueue, name: str) -> None:
+def test_a_task_file_is_seen(queue: Spool, name: str) -> None:
     write(f"{queue.tasks}/pending/{name}", "")
     assert is_task_name(name)
     assert [entry.name for entry in queue.pending_files()] == [name]
@@ -138,20 +138,20 @@ def test_a_task_file_is_seen(queue: TaskQueue, name: str) -> None:
         "a.YAML.part",
     ],
 )
-def test_side_files_of_editors_are_not(queue: TaskQueue, name: str) -> None:
+def test_side_files_of_editors_are_not(queue: Spool, name: str) -> None:
     write(f"{queue.tasks}/pending/{name}", "")
     assert not is_task_name(name)
     assert list(queue.pending_files()) == []
     assert queue.count(State.PENDING) == 0
 
 
-def test_a_folder_in_pending_is_seen_because_nobody_would_look_into_it(queue: TaskQueue) -> None:
+def test_a_folder_in_pending_is_seen_because_nobody_would_look_into_it(queue: Spool) -> None:
     os.mkdir(f"{queue.tasks}/pending/more")
     os.mkdir(f"{queue.tasks}/pending/.hidden")
     assert [entry.name for entry in queue.pending_files()] == ["more"]
 
 
-def test_ids_are_in_natural_order_and_side_files_are_none(queue: TaskQueue) -> None:
+def test_ids_are_in_natural_order_and_side_files_are_none(queue: Spool) -> None:
     for one in ("task_10", "task_9", "task_9_result", "task_9_agent_01", ".x"):
         put(queue, State.ASSIGNED, one)
     assert queue.ids(State.ASSIGNED) == ["task_9", "task_10"]
@@ -159,7 +159,7 @@ def test_ids_are_in_natural_order_and_side_files_are_none(queue: TaskQueue) -> N
     assert queue.assignments() == {"task_9": ["task_9_agent_01.yaml"]}
 
 
-def test_a_missing_task_is_told_with_the_nearest_id(queue: TaskQueue) -> None:
+def test_a_missing_task_is_told_with_the_nearest_id(queue: Spool) -> None:
     put(queue, State.FAILED, "task_001")
     write(f"{queue.archive}/2026-11/completed/old.yaml", "description: x\n")
     with pytest.raises(NotFound, match=r"task_00l: no such task \(did you mean 'task_001'\?\)"):
@@ -169,7 +169,7 @@ def test_a_missing_task_is_told_with_the_nearest_id(queue: TaskQueue) -> None:
 
 
 def test_the_root_is_found_from_below_and_a_given_one_is_not_searched_for(
-    queue: TaskQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    queue: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "src" / "deep").mkdir(parents=True)
     monkeypatch.delenv("ORCHESTRATE_ROOT", raising=False)
@@ -182,14 +182,14 @@ def test_the_root_is_found_from_below_and_a_given_one_is_not_searched_for(
 # -- move ---------------------------------------------------------------------------------------
 
 
-def test_a_claim_moves_the_file_as_it_is(queue: TaskQueue, way: str) -> None:
+def test_a_claim_moves_the_file_as_it_is(queue: Spool, way: str) -> None:
     write(f"{queue.tasks}/pending/fix login.yml", "# mine\ndescription: x\n")
     queue.claim("fix login.yml", "fix_login")
     assert everything(queue) == {"assigned/fix_login.yaml": "# mine\ndescription: x\n"}
     assert queue.state_of("fix_login") is State.ASSIGNED
 
 
-def test_a_claim_refuses_to_overwrite(queue: TaskQueue, way: str) -> None:
+def test_a_claim_refuses_to_overwrite(queue: Spool, way: str) -> None:
     put(queue, State.PENDING, text="description: new\n")
     put(queue, State.ASSIGNED, text="description: old\n")
     with pytest.raises(FileExistsError):
@@ -200,14 +200,14 @@ def test_a_claim_refuses_to_overwrite(queue: TaskQueue, way: str) -> None:
     }
 
 
-def test_a_claim_of_what_is_gone_says_so(queue: TaskQueue, way: str) -> None:
+def test_a_claim_of_what_is_gone_says_so(queue: Spool, way: str) -> None:
     with pytest.raises(FileNotFoundError):
         queue.claim("task_001.yaml", "task_001")
     assert everything(queue) == {}
 
 
 @pytest.mark.parametrize("state", ENDED)
-def test_a_commit_and_a_release_refuse_to_overwrite(queue: TaskQueue, way: str, state: State) -> None:
+def test_a_commit_and_a_release_refuse_to_overwrite(queue: Spool, way: str, state: State) -> None:
     put(queue, State.ASSIGNED, text="description: mine\n")
     put(queue, state, text="description: his\n")
     put(queue, State.PENDING, text="description: another\n")
@@ -219,13 +219,13 @@ def test_a_commit_and_a_release_refuse_to_overwrite(queue: TaskQueue, way: str, 
     assert everything(queue) == before
 
 
-def test_many_claimers_at_once_share_the_tasks(queue: TaskQueue) -> None:
+def test_many_claimers_at_once_share_the_tasks(queue: Spool) -> None:
     for n in range(60):
         put(queue, State.PENDING, f"task_{n:03d}", f"description: {n}\n")
     code = """
 import sys
-from orchestrator.spool import TaskQueue
-queue = TaskQueue(sys.argv[1])
+from orchestrator.spool import Spool
+queue = Spool(sys.argv[1])
 input()
 for n in range(60):
     try:
@@ -239,7 +239,7 @@ for n in range(60):
     assert everything(queue) == {f"assigned/task_{n:03d}.yaml": f"description: {n}\n" for n in range(60)}
 
 
-def test_a_move_that_the_table_does_not_have_is_no_move(queue: TaskQueue) -> None:
+def test_a_move_that_the_table_does_not_have_is_no_move(queue: Spool) -> None:
     assert set(MOVES) == set(State)
     put(queue, State.ASSIGNED)
     for state in (State.ASSIGNED,):
@@ -247,7 +247,7 @@ def test_a_move_that_the_table_does_not_have_is_no_move(queue: TaskQueue) -> Non
             queue.commit("task_001", state)
 
 
-def test_a_result_has_its_name_twice_and_a_second_time_does_no_harm(queue: TaskQueue) -> None:
+def test_a_result_has_its_name_twice_and_a_second_time_does_no_harm(queue: Spool) -> None:
     first = write(f"{queue.run_folder('task_001', 1)}/result.yaml", "run: 1\n")
     second = write(f"{queue.run_folder('task_001', 2)}/result.yaml", "run: 2\n")
     target = queue.result_path(State.REVIEW, "task_001")
@@ -259,7 +259,7 @@ def test_a_result_has_its_name_twice_and_a_second_time_does_no_harm(queue: TaskQ
     assert (read(target), read(first), read(second)) == ("run: 2\n", "run: 1\n", "run: 2\n")
 
 
-def test_an_assignment_says_who_has_it_until_nobody_has(queue: TaskQueue) -> None:
+def test_an_assignment_says_who_has_it_until_nobody_has(queue: Spool) -> None:
     queue.assign("task_001", "agent_02", "claude", 3, "2025-01-15T10:00:00Z")
     queue.sync()
     assert "agent_id: agent_02\nagent_type: claude\n" in read(queue.assignment_path("task_001", "agent_02"))
@@ -276,7 +276,7 @@ def test_an_assignment_says_who_has_it_until_nobody_has(queue: TaskQueue) -> Non
 GARBAGE = b"\xff\xfe\0 not: [a task\r\n"
 
 
-def test_a_copy_that_came_back_while_it_ran_is_the_same_task_and_other_bytes_are_refused(queue: TaskQueue) -> None:
+def test_a_copy_that_came_back_while_it_ran_is_the_same_task_and_other_bytes_are_refused(queue: Spool) -> None:
     for task_id, copy in (("same", "description: x\n"), ("other", "description: y\n")):
         write(queue.path(State.ASSIGNED, task_id), "description: x\n")
         write(queue.path(State.PENDING, task_id), copy)
@@ -288,7 +288,7 @@ def test_a_copy_that_came_back_while_it_ran_is_the_same_task_and_other_bytes_are
     assert read(queue.path(State.PENDING, "other")) == "description: y\n"
 
 
-def test_rejecting_keeps_the_bytes_and_writes_a_reason_of_one_line(queue: TaskQueue, way: str) -> None:
+def test_rejecting_keeps_the_bytes_and_writes_a_reason_of_one_line(queue: Spool, way: str) -> None:
     path = write(f"{queue.tasks}/pending/a b.yaml", GARBAGE)
     target = queue.reject(path, State.PENDING, "is not UTF-8 (byte 0); save it as UTF-8")
     queue.sync()
@@ -301,7 +301,7 @@ def test_rejecting_keeps_the_bytes_and_writes_a_reason_of_one_line(queue: TaskQu
 
 
 @pytest.mark.parametrize("name", ["a\nb.yaml", "a\x1b[2J.yaml", "a\udcff.yaml", "a\u202eb.yaml"])
-def test_a_reason_stays_one_printable_line_whatever_the_name(queue: TaskQueue, name: str) -> None:
+def test_a_reason_stays_one_printable_line_whatever_the_name(queue: Spool, name: str) -> None:
     path = f"{queue.tasks}/pending/{name}"
     write(path, "x")
     target = queue.reject(path, State.PENDING, "is empty")
@@ -310,7 +310,7 @@ def test_a_reason_stays_one_printable_line_whatever_the_name(queue: TaskQueue, n
     assert read(target + ".reason.txt").removesuffix("\n").isprintable()
 
 
-def test_rejected_files_of_one_name_are_all_kept(queue: TaskQueue, way: str) -> None:
+def test_rejected_files_of_one_name_are_all_kept(queue: Spool, way: str) -> None:
     targets = []
     for n in range(12):
         path = write(f"{queue.tasks}/pending/a.yaml", f"content {n}")
@@ -323,7 +323,7 @@ def test_rejected_files_of_one_name_are_all_kept(queue: TaskQueue, way: str) -> 
     assert targets[1].endswith("/a.2.yaml")
 
 
-def test_a_reason_that_is_there_is_not_overwritten_though_its_file_is_gone(queue: TaskQueue) -> None:
+def test_a_reason_that_is_there_is_not_overwritten_though_its_file_is_gone(queue: Spool) -> None:
     write(f"{queue.tasks}/rejected/a.yaml.reason.txt", "old\n")
     target = queue.reject(write(f"{queue.tasks}/pending/a.yaml", "x"), State.PENDING, "new")
     queue.sync()
@@ -331,7 +331,7 @@ def test_a_reason_that_is_there_is_not_overwritten_though_its_file_is_gone(queue
     assert read(f"{queue.tasks}/rejected/a.yaml.reason.txt") == "old\n"
 
 
-def test_rejected_folders_of_one_name_are_all_kept_in_sight(queue: TaskQueue) -> None:
+def test_rejected_folders_of_one_name_are_all_kept_in_sight(queue: Spool) -> None:
     targets = []
     for _ in range(2):
         os.mkdir(f"{queue.tasks}/pending/more")
@@ -341,7 +341,7 @@ def test_rejected_folders_of_one_name_are_all_kept_in_sight(queue: TaskQueue) ->
     assert [name for name in os.listdir(f"{queue.tasks}/rejected") if name.startswith(".")] == []
 
 
-def test_a_rejected_file_has_a_reason_however_long_its_name_is(queue: TaskQueue) -> None:
+def test_a_rejected_file_has_a_reason_however_long_its_name_is(queue: Spool) -> None:
     path = write(f"{queue.tasks}/pending/{'x' * 250}.yaml", "x")
     target = queue.reject(path, State.PENDING, "is no mapping")
     queue.sync()
@@ -354,7 +354,7 @@ def test_a_rejected_file_has_a_reason_however_long_its_name_is(queue: TaskQueue)
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.REVIEW])
-def test_retry_brings_a_task_back_with_the_persons_words(queue: TaskQueue, way: str, state: State) -> None:
+def test_retry_brings_a_task_back_with_the_persons_words(queue: Spool, way: str, state: State) -> None:
     put(queue, state)
     folder = queue.run_folder("task_001", 2)
     write(f"{folder}/result.yaml", "run: 2\n")
@@ -365,7 +365,7 @@ def test_retry_brings_a_task_back_with_the_persons_words(queue: TaskQueue, way: 
 
 
 @pytest.mark.parametrize(("state", "words"), [(State.COMPLETED, "is completed"), (State.ASSIGNED, "is running")])
-def test_retry_refuses_what_is_completed_or_runs(queue: TaskQueue, state: State, words: str) -> None:
+def test_retry_refuses_what_is_completed_or_runs(queue: Spool, state: State, words: str) -> None:
     put(queue, state)
     write(f"{queue.run_folder('task_001', 1)}/result.yaml", "run: 1\n")
     with pytest.raises(Refused, match=words):
@@ -374,7 +374,7 @@ def test_retry_refuses_what_is_completed_or_runs(queue: TaskQueue, state: State,
     assert os.listdir(queue.run_folder("task_001", 1)) == ["result.yaml"]
 
 
-def test_retry_of_a_waiting_task_says_so_in_its_last_run(queue: TaskQueue) -> None:
+def test_retry_of_a_waiting_task_says_so_in_its_last_run(queue: Spool) -> None:
     put(queue, State.PENDING)
     os.makedirs(queue.run_folder("task_001", 1))
     os.makedirs(queue.run_folder("task_001", 10))
@@ -385,7 +385,7 @@ def test_retry_of_a_waiting_task_says_so_in_its_last_run(queue: TaskQueue) -> No
         queue.retry("task_002")
 
 
-def test_cancelling_a_waiting_task_ends_it_with_a_result(queue: TaskQueue, way: str) -> None:
+def test_cancelling_a_waiting_task_ends_it_with_a_result(queue: Spool, way: str) -> None:
     put(queue, State.PENDING)
     queue.cancel_waiting("task_001", b"status: cancelled\n")
     assert everything(queue) == {
@@ -394,7 +394,7 @@ def test_cancelling_a_waiting_task_ends_it_with_a_result(queue: TaskQueue, way: 
     }
 
 
-def test_cancelling_a_task_in_review_takes_its_old_verdict_away(queue: TaskQueue) -> None:
+def test_cancelling_a_task_in_review_takes_its_old_verdict_away(queue: Spool) -> None:
     put(queue, State.REVIEW)
     write(queue.result_path(State.REVIEW, "task_001"), "status: stuck\n")
     queue.cancel_waiting("task_001", b"status: cancelled\n")
@@ -405,14 +405,14 @@ def test_cancelling_a_task_in_review_takes_its_old_verdict_away(queue: TaskQueue
 
 
 @pytest.mark.parametrize("state", [State.ASSIGNED, State.COMPLETED, State.FAILED])
-def test_what_does_not_wait_cannot_be_cancelled_so(queue: TaskQueue, state: State) -> None:
+def test_what_does_not_wait_cannot_be_cancelled_so(queue: Spool, state: State) -> None:
     put(queue, state)
     with pytest.raises(Refused):
         queue.cancel_waiting("task_001", b"x")
     assert everything(queue) == {f"{state}/task_001.yaml": "description: x\n"}
 
 
-def test_cancelling_does_not_overwrite_the_verdict_on_another_task_of_that_id(queue: TaskQueue) -> None:
+def test_cancelling_does_not_overwrite_the_verdict_on_another_task_of_that_id(queue: Spool) -> None:
     put(queue, State.FAILED, text="description: old\n")
     write(queue.result_path(State.FAILED, "task_001"), "status: agent_error\n")
     put(queue, State.PENDING, text="description: new\n")
@@ -422,14 +422,14 @@ def test_cancelling_does_not_overwrite_the_verdict_on_another_task_of_that_id(qu
     assert everything(queue) == before
 
 
-def test_drafts_of_dead_writers_are_swept_from_every_folder(queue: TaskQueue) -> None:
+def test_drafts_of_dead_writers_are_swept_from_every_folder(queue: Spool) -> None:
     for folder in (f"{queue.tasks}/.drafts", f"{queue.tasks}/pending", f"{queue.tasks}/failed", queue.own):
         write(f"{folder}/.999999999-18f0-abcdef.tmp", "left")
     assert queue.sweep_drafts(0.0) == 4
     assert everything(queue) == {}
 
 
-def test_a_waiting_task_is_known_by_the_id_it_states(queue: TaskQueue) -> None:
+def test_a_waiting_task_is_known_by_the_id_it_states(queue: Spool) -> None:
     write(f"{queue.tasks}/pending/login.yaml", "id: task_x\ndescription: x\n")
     assert queue.require("task_x") is State.PENDING
     queue.retry("task_x")
@@ -437,7 +437,7 @@ def test_a_waiting_task_is_known_by_the_id_it_states(queue: TaskQueue) -> None:
     assert read(queue.path(State.FAILED, "task_x")) == "id: task_x\ndescription: x\n"
 
 
-def test_a_cancel_that_comes_too_late_leaves_no_result(queue: TaskQueue) -> None:
+def test_a_cancel_that_comes_too_late_leaves_no_result(queue: Spool) -> None:
     queue.put({"id": "a", "description": "x"})
     os.rename(queue.path(State.PENDING, "a"), f"{queue.tasks}/pending/a.yaml.gone")
     write(f"{queue.tasks}/pending/b.yaml", "id: a\ndescription: x\n")

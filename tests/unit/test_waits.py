@@ -10,7 +10,7 @@ from helpers import write
 
 from orchestrator import app
 from orchestrator.cli import waits
-from orchestrator.spool import TaskQueue
+from orchestrator.spool import Spool
 
 pytestmark = pytest.mark.fast
 
@@ -24,7 +24,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def served(queue: TaskQueue) -> Iterator[TaskQueue]:
+def served(queue: Spool) -> Iterator[Spool]:
     """A dispatcher holds this root (though it does nothing)."""
     write(f"{queue.root}/config.yaml", json.dumps(AGENTS))
     lock = app.hold(queue.root)
@@ -32,7 +32,7 @@ def served(queue: TaskQueue) -> Iterator[TaskQueue]:
     lock.release()
 
 
-def drop(queue: TaskQueue, task_id: str, folder: str = "pending", **fields: object) -> None:
+def drop(queue: Spool, task_id: str, folder: str = "pending", **fields: object) -> None:
     values = {"description": "x", "run": "true", **fields}
     write(f"{queue.tasks}/{folder}/{task_id}.yaml", json.dumps({k: v for k, v in values.items() if v is not None}))
 
@@ -49,7 +49,7 @@ def drop(queue: TaskQueue, task_id: str, folder: str = "pending", **fields: obje
     ],
 )
 def test_it_ends_with_1_and_the_reason_when_only_a_person_can_help(
-    served: TaskQueue, capsys: pytest.CaptureFixture[str], fields: dict[str, object], reason: str
+    served: Spool, capsys: pytest.CaptureFixture[str], fields: dict[str, object], reason: str
 ) -> None:
     drop(served, "refused", "rejected")
     write(f"{served.tasks}/rejected/refused.yaml.reason.txt", "tasks/pending/refused.yaml: unknown key 'x'\n")
@@ -66,7 +66,7 @@ def test_it_ends_with_1_and_the_reason_when_only_a_person_can_help(
     assert said.count(f"held: {reason}\n") == 1 and "only a person can change this; 2 tasks did not run" in said
 
 
-def test_it_goes_on_while_something_runs_that_could_change_it(served: TaskQueue) -> None:
+def test_it_goes_on_while_something_runs_that_could_change_it(served: Spool) -> None:
     drop(served, "held", dependencies=["nothing"])
     drop(served, "runs", "assigned")
     served.assign("runs", "agent_01", "shell", 1, "2025-01-15T10:00:00Z")
@@ -74,7 +74,7 @@ def test_it_goes_on_while_something_runs_that_could_change_it(served: TaskQueue)
     assert waits.wait_for(served.root, ["held"], timeout=0.3)[0] == 124
 
 
-def test_it_goes_on_while_one_of_them_can_start_by_itself(served: TaskQueue) -> None:
+def test_it_goes_on_while_one_of_them_can_start_by_itself(served: Spool) -> None:
     drop(served, "held", dependencies=["nothing"])
     drop(served, "free")
     code, rows = waits.wait_for(served.root, [], timeout=0.3)
@@ -82,7 +82,7 @@ def test_it_goes_on_while_one_of_them_can_start_by_itself(served: TaskQueue) -> 
 
 
 def test_without_a_dispatcher_it_says_so_once_and_goes_on(
-    queue: TaskQueue, capsys: pytest.CaptureFixture[str]
+    queue: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drop(queue, "one")
     drop(queue, "two")
@@ -93,7 +93,7 @@ def test_without_a_dispatcher_it_says_so_once_and_goes_on(
     ]
 
 
-def test_what_was_rejected_or_taken_away_meanwhile_is_told_apart(queue: TaskQueue) -> None:
+def test_what_was_rejected_or_taken_away_meanwhile_is_told_apart(queue: Spool) -> None:
     drop(queue, "refused", "rejected", id="other")
     write(f"{queue.tasks}/rejected/refused.yaml.reason.txt", "tasks/pending/refused.yaml: unknown key 'x'\n")
     assert waits.wait_for(queue.root, ["refused"])[1] == [
