@@ -118,11 +118,13 @@ def write(path: str, content: bytes, mode: int = 0o644) -> None:
 
 
 def append(path: str, content: bytes) -> None:
-    """Add to the end of a file in one write, durably; a torn last line is its readers' to pass over."""
+    """Add lines to the end of a file in one write, durably; a torn last line is its readers' to pass over."""
     existed = os.path.exists(path)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
-        write_all(fd, content)
+        size = os.fstat(fd).st_size
+        torn = size and os.pread(fd, 1, size - 1) != b"\n"
+        write_all(fd, b"\n" + content if torn else content)
         os.fsync(fd)
     finally:
         os.close(fd)

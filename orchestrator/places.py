@@ -69,8 +69,12 @@ class Places:
 
     def assignment_path(self, task_id: str, agent_id: str) -> str:
         """The file that says who has it: a slot of the dispatcher's, or a worker (no task's id holds an '@')."""
-        mark = "_" if _SLOT.fullmatch(agent_id) else "@"
+        mark = "@" if self.is_worker(agent_id) else "_"
         return f"{self.tasks}/{State.ASSIGNED}/{task_id}{mark}{agent_id}.yaml"
+
+    def is_worker(self, agent_id: str) -> bool:
+        """Whether this is no slot of the dispatcher's."""
+        return not _SLOT.fullmatch(agent_id)
 
     def run_folder(self, task_id: str, number: int) -> str:
         """The folder of one attempt, counted from 1."""

@@ -11,9 +11,9 @@ assigned.yaml  who had it, once that is over
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Outcome, State
 from orchestrator.writing import Value, to_yaml
 
-PROGRESS_BYTES = 1_000_000  # of one report of progress
+_RUN = re.compile(rb"^run: (\d{1,9})$", re.MULTILINE)
 
 
 def utc(moment: float) -> str:
@@ -67,6 +67,7 @@ class Result(NamedTuple):
     paused_until: float | None = None  # epoch seconds UTC: its agent takes no work until then
     counts: bool = True  # whether this attempt counts against max_retries
     title: str = ""
+    metrics: dict[str, float] | None = None  # what else its worker measured
 
     @property
     def mark(self) -> str:
@@ -100,6 +101,7 @@ class Result(NamedTuple):
             "retry_at": utc(math.ceil(self.retry_at)) if self.retry_at else None,
             "paused_until": utc(math.ceil(self.paused_until)) if self.paused_until else None,
             "counts": None if self.counts else False,
+            "metrics": self.metrics,
         }
         return to_yaml(fields)
 
@@ -127,6 +129,7 @@ def read_result(path: str) -> Result | None:
             paused_until=epoch(values["paused_until"]) if values.get("paused_until") else None,
             counts=bool(values.get("counts", True)),
             title=str(values.get("title", "")),
+            metrics=values.get("metrics"),
             **{key: words(values.get(key)) for key in FACTS},
         )
     except (KeyError, ValueError, TypeError):
@@ -215,10 +218,10 @@ def read_record(folder: str) -> Record | None:
         return None
 
 
-def take_alive(folder: str) -> int:
+def take_alive(folder: str, patience: int = 20) -> int:
     """Open and lock the run's `alive` file; the descriptor that the agent shall inherit."""
     fd = os.open(f"{folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    for attempt in range(20):  # whoever only looks holds it for microseconds
+    for attempt in range(patience):  # whoever only looks holds it for microseconds
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return fd
@@ -250,27 +253,6 @@ def has_begun(folder: str) -> bool:
     return b"\npid: " in content or (bool(content) and not is_whole)  # torn by a power cut: it cannot be told
 
 
-def last_progress(folder: str) -> tuple[float | None, Any]:
-    """(percent, finding) of a run's last report; (None, None) if it has made none. A torn last line is passed over."""
-    percent, finding = None, None
-    try:
-        with open(f"{folder}/progress.jsonl", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * PROGRESS_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return None, None
-    for line in reversed(lines):
-        try:
-            row = json.loads(line)
-            percent = float(row["percent"]) if percent is None else percent
-            finding = row.get("findings")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            continue
-        if finding is not None:
-            break
-    return percent, finding
-
-
 def read_exit(folder: str) -> int | None:
     """The exit status as a shell gives it; None if it was not written. Raises OSError if it cannot be read."""
     try:
@@ -281,6 +263,24 @@ def read_exit(folder: str) -> int | None:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def heard_at(folder: str) -> float:
+    """When whoever does this run was last heard of (epoch seconds, by his clock)."""
+    try:
+        return os.stat(f"{folder}/alive").st_mtime
+    except OSError:
+        return 0.0
+
+
+def noted_run(path: str) -> int:
+    """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
+    try:
+        with open(path, "rb") as file:
+            match = _RUN.search(file.read(4096))
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0
 
 
 def assigned_run(path: str) -> tuple[str, str, int]:

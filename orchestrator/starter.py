@@ -106,6 +106,7 @@ class Starter:
                 self.intake.look([entry.name], wall)
                 continue
             self.intake.waiting.take(entry.task.id)
+            self.intake.catch_up(entry, wall)
             busy[choice[1]] = choice[0]
             claimed.append(Claim(entry, *choice, content))
         for one in claimed:
