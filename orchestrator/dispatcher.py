@@ -99,6 +99,7 @@ class Dispatcher:
         self.queue.make_folders()
         self.context.make()
         self.watcher.keep()
+        self.finisher.remember(self.clock.wall())
         recovery = Recovery(self.queue, self.registry.agents, partial(self.starter.live, self.config), self.tell)
         for live in recovery.run(self.clock.wall()):
             slot = live.slot if live.slot not in self.supervisor.lives else f"{live.slot}_{live.id}"

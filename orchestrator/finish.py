@@ -13,16 +13,20 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from orchestrator import output, retry
+from orchestrator import history, output, retry
 from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
 from orchestrator.live import Live
+from orchestrator.performance import Performance, Run
+from orchestrator.places import is_slot
 from orchestrator.result import Verdict, judge
 from orchestrator.runs import FACTS, Result, read_exit, read_result
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 from orchestrator.together import Together
+
+RECALLED = 1000  # results that are read again when the records of the agents are gone
 
 
 class Ended(Protocol):
@@ -56,6 +60,7 @@ class Finisher:
     def __init__(self, queue: Spool, context: Context, worked_at: Callable[[str], float]) -> None:
         self.queue = queue
         self.context = context
+        self.performance = Performance(queue.own)
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
 
     def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
@@ -72,6 +77,8 @@ class Finisher:
     def place(self, batch: Sequence[Finished]) -> list[Finished]:
         """From results that are durable in their runs' folders to where the tasks belong; the last moves are durable
         after the queue's next `sync`, and `settle` ends it. Raises OSError, as `finish`."""
+        for one in batch:  # before the commit: a crash repeats it, and a mark counts once
+            self.performance.note(*run_of(one.result))
         ours = [one for one in batch if not one.late]
         free = [one for one in ours if not os.path.lexists(self.queue.path(one.result.state, one.live.id))]
         for one in free:
@@ -88,6 +95,12 @@ class Finisher:
             if one.late:  # its task may be claimed again at once, and must not be taken for this run's then
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
         return done
+
+    def remember(self, now: float) -> None:
+        """Make the records of how agents do again, of the last results, if they were deleted."""
+        self.performance.sweep(now)
+        if self.performance.is_empty():
+            self.performance.rebuild(run_of(result) for result in history.last_results(self.queue, RECALLED))
 
     def settle(self, done: Sequence[Finished]) -> None:
         """Their moves are durable: nobody has these tasks any more."""
@@ -175,6 +188,7 @@ class Finisher:
             paused_until=paused_until,
             counts=counts,
             title=live.task.title,
+            kinds=live.task.kinds,
             **facts,
         )
 
@@ -210,6 +224,13 @@ class Finisher:
                 f"its result is {os.path.relpath(self._result_path(one.live), self.queue.root)}",
             )
         return one
+
+
+def run_of(result: Result) -> tuple[str, Run]:
+    """Whom a verdict is about, and what it says of him: the agent, or the worker by its own name."""
+    who = result.agent_type if is_slot(result.agent_id) else result.agent_id
+    seconds = max(0.0, result.completed_at - result.started_at) if result.started_at else 0.0
+    return who, Run(result.mark, retry.RULES[result.status].well, seconds, result.completed_at, result.kinds)
 
 
 def _ended_at(folder: str, started_at: float, now: float) -> float:

@@ -201,6 +201,7 @@ class Pull:
             cost_usd=float(cost) if isinstance(cost, (int, float)) else None,
             retry_at=now + decision.delay if decision.delay else None,
             title=task.title,
+            kinds=task.kinds,
             **found,
         )
 

@@ -23,14 +23,15 @@ class Rule(NamedTuple):
     pauses: float = 0.0  # seconds that the agent takes no work, unless it said until when
     at_most: int = 100  # attempts with this outcome, whatever max_retries says
     advice: str = ""  # what a person can do
+    well: bool | None = None  # what it says of the agent; None: nothing, it was not the agent's doing
 
 
 RULES: dict[Outcome, Rule] = {
-    Outcome.SUCCESS: Rule(State.COMPLETED, again=False),
-    Outcome.AGENT_ERROR: Rule(State.REVIEW),
-    Outcome.UNREADABLE: Rule(State.REVIEW, delay=False),
-    Outcome.TIMEOUT: Rule(State.REVIEW, advice="give it more timeout_minutes, or split it"),
-    Outcome.STUCK: Rule(State.REVIEW, advice="look at its log; give the agent a longer stuck_after_seconds if it was thinking"),
+    Outcome.SUCCESS: Rule(State.COMPLETED, again=False, well=True),
+    Outcome.AGENT_ERROR: Rule(State.REVIEW, well=False),
+    Outcome.UNREADABLE: Rule(State.REVIEW, delay=False, well=False),
+    Outcome.TIMEOUT: Rule(State.REVIEW, advice="give it more timeout_minutes, or split it", well=False),
+    Outcome.STUCK: Rule(State.REVIEW, advice="look at its log; give the agent a longer stuck_after_seconds if it was thinking", well=False),
     Outcome.KILLED: Rule(State.REVIEW),
     Outcome.LOST: Rule(State.REVIEW, delay=False),
     Outcome.RATE_LIMITED: Rule(State.REVIEW, counts=False, delay=False, pauses=300.0),
@@ -38,7 +39,7 @@ RULES: dict[Outcome, Rule] = {
     Outcome.AUTH: Rule(State.REVIEW, counts=False, delay=False, pauses=900.0, advice="log the agent in"),
     Outcome.CONTEXT_OVERFLOW: Rule(State.REVIEW, at_most=2, advice="split the task, or name fewer files"),
     Outcome.OUT_OF_RESOURCES: Rule(State.REVIEW, counts=False, pauses=30.0, advice="free memory, disk or processes"),
-    Outcome.CHECK_FAILED: Rule(State.REVIEW),
+    Outcome.CHECK_FAILED: Rule(State.REVIEW, well=False),
     Outcome.CONFLICT: Rule(State.REVIEW, again=False),
     Outcome.NEEDS_ANSWER: Rule(State.REVIEW, again=False),
     Outcome.CANCELLED: Rule(State.FAILED, again=False),

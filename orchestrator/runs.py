@@ -67,6 +67,7 @@ class Result(NamedTuple):
     paused_until: float | None = None  # epoch seconds UTC: its agent takes no work until then
     counts: bool = True  # whether this attempt counts against max_retries
     title: str = ""
+    kinds: tuple[str, ...] = ()  # what the task was about: its type and requirements
 
     @property
     def mark(self) -> str:
@@ -100,6 +101,7 @@ class Result(NamedTuple):
             "retry_at": utc(math.ceil(self.retry_at)) if self.retry_at else None,
             "paused_until": utc(math.ceil(self.paused_until)) if self.paused_until else None,
             "counts": None if self.counts else False,
+            "kinds": self.kinds or None,
         }
         return to_yaml(fields)
 
@@ -127,6 +129,7 @@ def read_result(path: str) -> Result | None:
             paused_until=epoch(values["paused_until"]) if values.get("paused_until") else None,
             counts=bool(values.get("counts", True)),
             title=str(values.get("title", "")),
+            kinds=words(values.get("kinds")),
             **{key: words(values.get(key)) for key in FACTS},
         )
     except (KeyError, ValueError, TypeError):
