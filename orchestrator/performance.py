@@ -1,6 +1,6 @@
 """How well each agent does: one small file an agent, .orchestrator/agents/<name>.runs, a line for each run that ended.
 
-    task_001/1   +   12.3   1732190000.1   research   web        (mark, well, seconds, when, what it was about)
+    task_001/1   +   12.3   1732190000.1   research   web   .   (mark, well, seconds, when, what it was about, whole)
 
 Any number of processes append. A mark counts once, so that what a crash repeats does no harm; a torn line is passed
 over. Only the last WINDOW runs of the last AGE seconds count: what an agent was, fades. The file may be deleted; it is
@@ -39,7 +39,7 @@ class Run(NamedTuple):
     def line(self) -> bytes:
         """The run as it is appended. It begins a line of its own, whatever was torn before it."""
         sign = "0" if self.well is None else "+" if self.well else "-"
-        words = [self.mark, sign, f"{self.seconds:.3f}", f"{self.at:.3f}", *self.kinds]
+        words = [self.mark, sign, f"{self.seconds:.3f}", f"{self.at:.3f}", *self.kinds, "."]
         return ("\n" + "\t".join(" ".join(word.split()) for word in words) + "\n").encode("utf-8", "replace")
 
 
@@ -165,10 +165,9 @@ def _stamp(path: str) -> tuple[int, int, int]:
 
 
 def _lines(path: str) -> list[bytes]:
-    """Whole lines only."""
     try:
         with open(path, "rb") as file:
-            return file.read().split(b"\n")[:-1]
+            return file.read().split(b"\n")
     except OSError:
         return []
 
@@ -178,12 +177,12 @@ def _runs(path: str, since: float) -> list[Run]:
     found: dict[bytes, Run] = {}
     for line in reversed(_lines(path)):
         words = line.split(b"\t")
-        if len(words) < 4 or words[1] not in _SIGNS or words[0] in found:
+        if len(words) < 5 or words[-1] != b"." or words[1] not in _SIGNS or words[0] in found:
             continue
         try:
             at = float(words[3])
             if at >= since:
-                kinds = tuple(word.decode("utf-8", "replace") for word in words[4:])
+                kinds = tuple(word.decode("utf-8", "replace") for word in words[4:-1])
                 mark = words[0].decode("utf-8", "replace")
                 found[words[0]] = Run(mark, _SIGNS[words[1]], float(words[2]), at, kinds)
         except ValueError:
