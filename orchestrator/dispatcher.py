@@ -25,6 +25,7 @@ from orchestrator.launcher import Launch
 from orchestrator.live import Live
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
+from orchestrator.retry import RULES
 from orchestrator.spool import TaskQueue
 from orchestrator.starter import Claim, Starter
 from orchestrator.states import Outcome, State
@@ -279,9 +280,7 @@ class Dispatcher:
             text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
             self.tell(str(result.state), live.id, text, **facts)
         if result.paused_until and result.paused_until > wall:
-            word = {Outcome.RATE_LIMITED: "rate limit", Outcome.AUTH: "not logged in"}.get(
-                result.status, str(result.status)
-            )
+            word = RULES[result.status].paused_by or str(result.status)
             self.registry.pause(live.agent, result.paused_until, word)
             self.tell("paused", "", f"{live.agent} paused until {clock(result.paused_until)} ({word}): {result.reason}")
 
