@@ -25,6 +25,7 @@ from orchestrator.launcher import Launch
 from orchestrator.live import Live
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
+from orchestrator.retry import RULES
 from orchestrator.spool import Spool
 from orchestrator.starter import Claim, Starter
 from orchestrator.states import Outcome, State
@@ -280,9 +281,7 @@ class Dispatcher:
             text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
             self.tell(str(result.state), result.task_id, text, **facts)
         if result.paused_until and result.paused_until > wall:
-            word = {Outcome.RATE_LIMITED: "rate limit", Outcome.AUTH: "not logged in"}.get(
-                result.status, str(result.status)
-            )
+            word = RULES[result.status].paused_by or str(result.status)
             self.registry.pause(who, result.paused_until, word)
             self.tell("paused", "", f"{who} paused until {clock(result.paused_until)} ({word}): {result.reason}")
 

@@ -153,13 +153,15 @@ def publish(path: str, content: bytes, *, drafts: str = "", sync: bool = True) -
         os.unlink(temporary)
 
 
-def replace(path: str, content: bytes, *, sync: bool = True) -> None:
+def replace(path: str, content: bytes, *, drafts: str = "", sync: bool = True) -> None:
     """Exchange a file of ours for a new one, whole or not at all."""
-    temporary = draft(os.path.dirname(path), content, sync=sync)
+    temporary = draft(drafts or os.path.dirname(path), content, sync=sync)
     try:
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if drafts and isinstance(error, OSError) and error.errno == errno.EXDEV:
+            return replace(path, content, sync=sync)
         raise
 
 
@@ -246,11 +248,18 @@ def move(source: str, target: str) -> None:
 def exchange(path: str, content: bytes, expected: bytes) -> bool:
     """Put `content` in the place of a file that people write too, if it still holds `expected`.
 
-    False: somebody saved in between; his version is back in place and nothing of it is lost.
+    False: somebody saved in between; his version is back in place and nothing of it is lost. Whoever dies in
+    this leaves what he held in `held_back(path)`: it may be that version. The caller holds a lock.
     """
     path = os.path.realpath(path)  # a link stays one
-    temporary = draft(os.path.dirname(path), content, sync=False)
-    os.chmod(temporary, os.stat(path).st_mode & 0o7777)
+    temporary = draft(os.path.dirname(path), content)
+    try:
+        os.chmod(temporary, os.stat(path).st_mode & 0o7777)
+        os.rename(temporary, held_back(path))
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    temporary = held_back(path)
     rename = _system_rename()
     try:
         if rename is None or rename(temporary, path, _EXCHANGE):
@@ -272,6 +281,12 @@ def exchange(path: str, content: bytes, expected: bytes) -> bool:
     finally:
         if temporary:
             os.unlink(temporary)
+
+
+def held_back(path: str) -> str:
+    """Where `exchange` keeps the other version of a file for a moment."""
+    folder, name = os.path.split(os.path.realpath(path))
+    return f"{folder}/.{name}.other"
 
 
 def sweep_drafts(folder: str, now: float) -> int:

@@ -87,7 +87,10 @@ class Finisher:
         outputs = [one for one in free if one.result.status is Outcome.SUCCESS]
         for one in outputs:
             self.context.place_output(one.live.id, f"{one.live.folder}/output.md")
-        self.queue.sync(*([f"{self.context.folder}/{OUTPUTS}"] if outputs else []))
+        folders = [one.live.folder for one in ours]
+        folders += [os.path.dirname(folder) for folder in folders]
+        folders += [f"{self.context.folder}/{OUTPUTS}"] if outputs else []
+        self.queue.sync(self.queue.runs, *folders)
         merged = [one for one in free if one.result.state is not State.PENDING]
         self.context.merge([one.result for one in merged], [one.result.mark for one in merged if one.seen_before])
         done = [*(self._move(one) for one in ours), *(one for one in batch if one.late)]
@@ -121,8 +124,6 @@ class Finisher:
                 output.compact(f"{live.folder}/{name}", cap)
         result = self._result(live, config, now, together)
         together.publish(path, result.to_yaml(), over=True)  # what a power cut tore was never acknowledged
-        if result.state is State.PENDING:
-            together.folder(live.folder)  # the back-off and the count have no other name
         return Finished(live, result, False, self._is_late(live))
 
     def _result(self, live: Live, config: Config, now: float, together: Together) -> Result:

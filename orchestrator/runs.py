@@ -237,7 +237,10 @@ def is_alive(folder: str) -> bool:
 
 
 def has_begun(folder: str) -> bool:
-    """Whether anything of the run was ever started: its wrapper's first word, or what came after it."""
+    """Whether anything of the run was ever started: its wrapper's first word, or what came after it.
+
+    After a power cut that cannot be told: nothing of it was synced.
+    """
     for name in ("exit", "result.yaml", "stdout.log", "stderr.log", "output.md"):
         try:
             if os.stat(f"{folder}/{name}").st_size:
@@ -249,8 +252,7 @@ def has_begun(folder: str) -> bool:
             content = file.read()
     except OSError:
         return False
-    is_whole = content.startswith(b"agent_id: ") and content.endswith(b"\n")
-    return b"\npid: " in content or (bool(content) and not is_whole)  # torn by a power cut: it cannot be told
+    return b"\npid: " in content
 
 
 def last_progress(folder: str) -> tuple[float | None, Any]:
@@ -284,6 +286,11 @@ def read_exit(folder: str) -> int | None:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def assigned_boot(path: str) -> str:
+    """The boot in which an assignment was written; "" if it does not say."""
+    return str(_mapping(path).get("boot", ""))
 
 
 def assigned_run(path: str) -> tuple[str, str, int]:

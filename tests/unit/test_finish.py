@@ -171,6 +171,12 @@ def test_a_limit_does_not_count_and_pauses_the_agent(desk: Desk) -> None:
     assert done.result.retry_at is None  # another agent may take it at once
 
 
+def test_a_service_that_is_down_costs_no_attempt(desk: Desk) -> None:
+    done = desk.hits(desk.run(number=9, attempt=Attempt(made=8, limited=8, last_at=time.time())), Outcome.UNAVAILABLE)
+    assert (done.result.state, done.result.counts) == (State.PENDING, False)
+    assert done.result.paused_until and done.result.paused_until > time.time() + 3590  # an hour at most
+
+
 def test_a_task_that_hits_the_limit_again_lets_the_others_go_first(desk: Desk) -> None:
     done = desk.hits(desk.run(number=2, attempt=Attempt(made=1, limited=1, last_at=time.time())), Outcome.RATE_LIMITED)
     assert not done.result.counts
