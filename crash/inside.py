@@ -127,7 +127,7 @@ def _serve(stage: Stage, step: Serve) -> None:
 def drain(stage: Stage, scene: Scene) -> None:
     """Somebody starts again; all work is done; and he stops."""
     go(stage)
-    again: list[Step] = [step for step in scene.steps if isinstance(step, tuple) and tuple(step) == ("init",)]
+    again = [step for step in scene.steps if isinstance(step, tuple) and step[0] in ("init", "archive")]
     play(stage, [*again, Serve(meanwhile=end_pauses)])
     if children := process.children_of_this_process():
         raise RuntimeError(f"children left: {children}")
@@ -146,7 +146,7 @@ class Trial:
     def _prepare(self, folder: str) -> Stage:
         stage = Stage(folder).make()
         status, _ = in_child(lambda: play(stage, self.scene.prepare))
-        assert status == 0, f"{self.scene.name}: cannot be prepared"
+        assert status == 0, f"{self.scene.name}: cannot be prepared: {_output(stage)}"
         return stage
 
     def stage(self) -> Stage:
@@ -169,7 +169,7 @@ class Trial:
             return seen
 
         status, found = in_child(act)
-        assert status == 0, f"{self.scene.name}: fails undisturbed"
+        assert status == 0, f"{self.scene.name}: fails undisturbed: {_output(stage)}"
         stage.end_members()
         stage.remove()
         return list(found)

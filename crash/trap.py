@@ -93,7 +93,7 @@ class Trap:
         """`open` by way of `os.open`, and with writes that go by way of `os.write`."""
         opener = more.pop("opener", None) or (lambda path, flags: os.open(path, flags, 0o666))
         if isinstance(file, int) or not set(mode) & set("wax+"):
-            return open(file, mode, buffering, *rest, **more, opener=None if isinstance(file, int) else opener)
+            return REAL_OPEN(file, mode, buffering, *rest, **more, opener=None if isinstance(file, int) else opener)
         raw = _Raw(file, mode.replace("b", "").replace("t", ""), opener=opener)
         buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         if "b" in mode:

@@ -82,13 +82,17 @@ def tables() -> dict[str, list[str]]:
     from orchestrator.task import ALIASES, Task
 
     moves = ["```"] + [f"{a.value:>9} → {', '.join(map(str, b)) or '(final)'}" for a, b in MOVES.items()] + ["```"]
-    outcomes = ["| outcome | again? | counts | waits | then | the agent |", "|---|---|---|---|---|---|"]
+    outcomes = [
+        "| outcome | again? | counts | waits | then | the agent | its record |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for outcome, rule in RULES.items():
         pause = f"paused {rule.pauses:g} s, or until it said" if rule.pauses else ""
         again = "yes" if rule.again else "no"
+        record = "" if rule.well is None else "for it" if rule.well else "against it"
         waits = ("back-off" if rule.delay else "no") if rule.again else ""
         outcomes.append(
-            f"| {outcome} | {again} | {'yes' if rule.counts and rule.again else ''} | {waits} | {rule.end} | {pause} |"
+            f"| {outcome} | {again} | {'yes' if rule.counts and rule.again else ''} | {waits} | {rule.end} | {pause} | {record} |"
         )
     crash = [line for line in (recovery.__doc__ or "").splitlines() if line.startswith("|")]
     sections: list[str] = []

@@ -25,13 +25,14 @@ def archive(queue: Spool, older_than: float, dry_run: bool = False) -> list[str]
         for task_id in queue.ids(state):
             result = result_of(queue, task_id, state)
             path = queue.path(state, task_id)
+            begun = _begun(queue, state, task_id)
             ended = result.completed_at if result and result.completed_at else os.stat(path).st_mtime
-            if time.time() - ended < older_than:
+            if time.time() - ended < older_than and not begun:
                 continue
             moved.append(task_id)
             if dry_run:
                 continue
-            month = f"{queue.archive}/{time.strftime('%Y-%m', time.gmtime(ended))}"
+            month = f"{queue.archive}/{begun or time.strftime('%Y-%m', time.gmtime(ended))}"
             target = f"{month}/{state}"
             os.makedirs(target, exist_ok=True)
             os.makedirs(f"{month}/runs", exist_ok=True)
@@ -47,3 +48,12 @@ def archive(queue: Spool, older_than: float, dry_run: bool = False) -> list[str]
                 folders |= {os.path.dirname(source), os.path.dirname(place)}
     files.sync_folders(sorted(folders))
     return moved
+
+
+def _begun(queue: Spool, state: State, task_id: str) -> str:
+    """The month that a call which died had begun to move this task to; "" if none did."""
+    for month in os.listdir(queue.archive) if os.path.isdir(queue.archive) else ():
+        for name in (f"runs/{task_id}", f"{state}/{task_id}_result.yaml"):
+            if os.path.lexists(f"{queue.archive}/{month}/{name}"):
+                return month
+    return ""

@@ -103,11 +103,12 @@ class Context:
     def _add_blocks(self, path: str, blocks: Sequence[tuple[str, bytes]], doubtful: set[str]) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         existed = os.path.exists(path)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        if not existed:
+            name = os.path.relpath(path, self.folder)
+            heading = HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n")
+            files.replace(path, heading.encode(), sync=False)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
-            if not existed:
-                name = os.path.relpath(path, self.folder)
-                files.write_all(fd, HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n").encode())
             new = [block for mark, block in blocks if mark not in doubtful or not holds(fd, _comment(mark), block)]
             if new:
                 size = os.fstat(fd).st_size
@@ -140,6 +141,7 @@ class Context:
         path = f"{self.folder}/current_state.md"
         body = "\n".join((BEGIN, *(line.replace("<!--", "&lt;!--") for line in lines), END))
         with locks.locked(self._lock):
+            _settle(path)
             try:
                 with open(path, "rb") as file:
                     before = file.read()
@@ -154,6 +156,25 @@ class Context:
                 after = text.rstrip("\n") + ("\n\n" if text.strip() else "") + body + "\n"
             content = after.encode("utf-8", "surrogateescape")
             return content == before or files.exchange(path, content, before)
+
+
+def _settle(path: str) -> None:
+    """Somebody died in the midst of an exchange: what he held back is the page as it was or as it is, but for
+    the checklist; or it is what a person saved in that very moment, and is kept."""
+    other = files.held_back(path)
+    if not os.path.lexists(other):
+        return
+    if _without_checklist(other) in (_without_checklist(path), ""):
+        os.unlink(other)
+    else:
+        files.move(other, f"{path}.saved-{time.time_ns():x}")
+
+
+def _without_checklist(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        text = file.read()
+    start, end = _between(text)
+    return (text[:start] + text[end:] if start >= 0 else text).strip()
 
 
 def _between(text: str) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from orchestrator.live import Live
 from orchestrator.pull import Pull
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
+from orchestrator.retry import RULES
 from orchestrator.roster import Roster
 from orchestrator.spool import Spool
 from orchestrator.starter import Claim, Starter
@@ -105,6 +106,7 @@ class Dispatcher:
         self.queue.make_folders()
         self.context.make()
         self.watcher.keep()
+        self.finisher.remember(self.clock.wall())
         recovery = Recovery(self.queue, self.registry.agents, partial(self.starter.live, self.config), self.tell)
         for live in recovery.run(self.clock.wall()):
             slot = live.slot if live.slot not in self.supervisor.lives else f"{live.slot}_{live.id}"
@@ -274,9 +276,7 @@ class Dispatcher:
         kind, text, facts = told(one)
         self.tell(kind, result.task_id, text, **facts)
         if result.paused_until and result.paused_until > wall:
-            word = {Outcome.RATE_LIMITED: "rate limit", Outcome.AUTH: "not logged in"}.get(
-                result.status, str(result.status)
-            )
+            word = RULES[result.status].paused_by or str(result.status)
             self.registry.pause(who, result.paused_until, word)
             self.tell("paused", "", f"{who} paused until {clock(result.paused_until)} ({word}): {result.reason}")
 

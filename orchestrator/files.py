@@ -117,21 +117,6 @@ def write(path: str, content: bytes, mode: int = 0o644) -> None:
         os.close(fd)
 
 
-def append(path: str, content: bytes) -> None:
-    """Add lines to the end of a file in one write, durably; a torn last line is its readers' to pass over."""
-    existed = os.path.exists(path)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        size = os.fstat(fd).st_size
-        torn = size and os.pread(fd, 1, size - 1) != b"\n"
-        write_all(fd, b"\n" + content if torn else content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    if not existed:
-        sync_folder(os.path.dirname(path))
-
-
 def read_text(path: str, limit: int = 4_000_000) -> str:
     """A file's text, whatever bytes are in it; "" if there is none."""
     try:
@@ -155,13 +140,15 @@ def publish(path: str, content: bytes, *, drafts: str = "", sync: bool = True) -
         os.unlink(temporary)
 
 
-def replace(path: str, content: bytes, *, sync: bool = True) -> None:
+def replace(path: str, content: bytes, *, drafts: str = "", sync: bool = True) -> None:
     """Exchange a file of ours for a new one, whole or not at all."""
-    temporary = draft(os.path.dirname(path), content, sync=sync)
+    temporary = draft(drafts or os.path.dirname(path), content, sync=sync)
     try:
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if drafts and isinstance(error, OSError) and error.errno == errno.EXDEV:
+            return replace(path, content, sync=sync)
         raise
 
 
@@ -248,11 +235,18 @@ def move(source: str, target: str) -> None:
 def exchange(path: str, content: bytes, expected: bytes) -> bool:
     """Put `content` in the place of a file that people write too, if it still holds `expected`.
 
-    False: somebody saved in between; his version is back in place and nothing of it is lost.
+    False: somebody saved in between; his version is back in place and nothing of it is lost. Whoever dies in
+    this leaves what he held in `held_back(path)`: it may be that version. The caller holds a lock.
     """
     path = os.path.realpath(path)  # a link stays one
-    temporary = draft(os.path.dirname(path), content, sync=False)
-    os.chmod(temporary, os.stat(path).st_mode & 0o7777)
+    temporary = draft(os.path.dirname(path), content)
+    try:
+        os.chmod(temporary, os.stat(path).st_mode & 0o7777)
+        os.rename(temporary, held_back(path))
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    temporary = held_back(path)
     rename = _system_rename()
     try:
         if rename is None or rename(temporary, path, _EXCHANGE):
@@ -274,6 +268,12 @@ def exchange(path: str, content: bytes, expected: bytes) -> bool:
     finally:
         if temporary:
             os.unlink(temporary)
+
+
+def held_back(path: str) -> str:
+    """Where `exchange` keeps the other version of a file for a moment."""
+    folder, name = os.path.split(os.path.realpath(path))
+    return f"{folder}/.{name}.other"
 
 
 def sweep_drafts(folder: str, now: float) -> int:

@@ -13,17 +13,21 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from orchestrator import output, retry
+from orchestrator import history, output, retry
 from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
 from orchestrator.live import Live
+from orchestrator.performance import Performance, Run
+from orchestrator.places import is_slot
 from orchestrator.registry import clock
 from orchestrator.result import Verdict, judge
 from orchestrator.runs import FACTS, Result, read_exit, read_result
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 from orchestrator.together import Together
+
+RECALLED = 1000  # results that are read again when the records of the agents are gone
 
 
 class Ended(Protocol):
@@ -57,6 +61,7 @@ class Finisher:
     def __init__(self, queue: Spool, context: Context, worked_at: Callable[[str], float]) -> None:
         self.queue = queue
         self.context = context
+        self.performance = Performance(queue.own)
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
 
     def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
@@ -73,6 +78,8 @@ class Finisher:
     def place(self, batch: Sequence[Finished]) -> list[Finished]:
         """From results that are durable in their runs' folders to where the tasks belong; the last moves are durable
         after the queue's next `sync`, and `settle` ends it. Raises OSError, as `finish`."""
+        for one in batch:  # before the commit: a crash repeats it, and a mark counts once
+            self.performance.note(*run_of(one.result))
         ours = [one for one in batch if not one.late]
         free = [one for one in ours if not os.path.lexists(self.queue.path(one.result.state, one.live.id))]
         for one in free:
@@ -81,7 +88,10 @@ class Finisher:
         outputs = [one for one in free if one.result.status is Outcome.SUCCESS]
         for one in outputs:
             self.context.place_output(one.live.id, f"{one.live.folder}/output.md")
-        self.queue.sync(*([f"{self.context.folder}/{OUTPUTS}"] if outputs else []))
+        folders = [one.live.folder for one in ours]
+        folders += [os.path.dirname(folder) for folder in folders]
+        folders += [f"{self.context.folder}/{OUTPUTS}"] if outputs else []
+        self.queue.sync(self.queue.runs, *folders)
         merged = [one for one in free if one.result.state is not State.PENDING]
         self.context.merge([one.result for one in merged], [one.result.mark for one in merged if one.seen_before])
         done = [*(self._move(one) for one in ours), *(one for one in batch if one.late)]
@@ -89,6 +99,12 @@ class Finisher:
             if one.late:  # its task may be claimed again at once, and must not be taken for this run's then
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
         return done
+
+    def remember(self, now: float) -> None:
+        """Make the records of how agents do again, of the last results, if they were deleted."""
+        self.performance.sweep(now)
+        if self.performance.is_empty():
+            self.performance.rebuild(run_of(result) for result in history.last_results(self.queue, RECALLED))
 
     def settle(self, done: Sequence[Finished]) -> None:
         """Their moves are durable: nobody has these tasks any more."""
@@ -109,8 +125,6 @@ class Finisher:
                 output.compact(f"{live.folder}/{name}", cap)
         result = self._result(live, config, now, together)
         together.publish(path, result.to_yaml(), over=True)  # what a power cut tore was never acknowledged
-        if result.state is State.PENDING:
-            together.folder(live.folder)  # the back-off and the count have no other name
         return Finished(live, result, False, self._is_late(live))
 
     def _result(self, live: Live, config: Config, now: float, together: Together) -> Result:
@@ -176,6 +190,7 @@ class Finisher:
             paused_until=paused_until,
             counts=counts,
             title=live.task.title,
+            kinds=live.task.kinds,
             **facts,
         )
 
@@ -226,6 +241,13 @@ def told(one: Finished) -> tuple[str, str, dict[str, Any]]:
         return "retried", f"{result.reason}; {when}", facts
     text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
     return str(result.state), text, facts
+
+
+def run_of(result: Result) -> tuple[str, Run]:
+    """Whom a verdict is about, and what it says of him: the agent, or the worker by its own name."""
+    who = result.agent_type if is_slot(result.agent_id) else result.agent_id
+    seconds = max(0.0, result.completed_at - result.started_at) if result.started_at else 0.0
+    return who, Run(result.mark, retry.RULES[result.status].well, seconds, result.completed_at, result.kinds)
 
 
 def _ended_at(folder: str, started_at: float, now: float) -> float:

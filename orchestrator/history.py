@@ -65,6 +65,19 @@ def last_result(queue: Places, task_id: str) -> Result | None:
     return None
 
 
+def last_results(queue: Places, limit: int) -> list[Result]:
+    """The verdicts that were written last, of all runs."""
+    paths = []
+    for task_id in os.listdir(queue.runs) if os.path.isdir(queue.runs) else ():
+        for number in queue.run_numbers(task_id):
+            path = f"{queue.run_folder(task_id, number)}/result.yaml"
+            try:
+                paths.append((os.stat(path).st_mtime, path))
+            except OSError:
+                continue
+    return [result for _, path in sorted(paths)[-limit:] if (result := read_result(path))]
+
+
 def was_given_back(queue: Spool, result: Result) -> bool:
     """Whether a person said `retry` after this verdict."""
     return os.path.exists(f"{queue.run_folder(result.task_id, result.run)}/retried")

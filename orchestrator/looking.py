@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from orchestrator import config, history, progress, runs
 from orchestrator.errors import InvalidTask, NotFound, OrchestrateError
 from orchestrator.names import PRIORITIES, natural, nearest
+from orchestrator.places import is_slot
 from orchestrator.reading import read_bytes
 from orchestrator.runs import epoch, utc
 from orchestrator.spool import Spool
@@ -179,7 +180,7 @@ class Looking(Spool):
     def _is_running(self, task_id: str, holder: tuple[str, str, int]) -> bool:
         """A worker says that it has begun; of what the dispatcher started the kernel knows."""
         agent_id, _, run = holder
-        if self.is_worker(agent_id):
+        if not is_slot(agent_id):
             return os.path.exists(f"{self.run_folder(task_id, run)}/progress.jsonl")
         return bool(run) and runs.is_alive(self.run_folder(task_id, run))
 

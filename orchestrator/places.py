@@ -35,6 +35,11 @@ def find_root(start: str = "") -> str:
         folder = above
 
 
+def is_slot(agent_id: str) -> bool:
+    """Whether this is a slot of the dispatcher's; else it is a worker."""
+    return bool(_SLOT.fullmatch(agent_id))
+
+
 def is_task_name(name: str) -> bool:
     """Whether a name in pending/ is meant as a task file; editors' side files are not."""
     return name.endswith((".yaml", ".yml")) and not name.startswith((".", "#")) and not name.endswith(IGNORED_ENDINGS)
@@ -69,12 +74,8 @@ class Places:
 
     def assignment_path(self, task_id: str, agent_id: str) -> str:
         """The file that says who has it: a slot of the dispatcher's, or a worker (no task's id holds an '@')."""
-        mark = "@" if self.is_worker(agent_id) else "_"
+        mark = "_" if is_slot(agent_id) else "@"
         return f"{self.tasks}/{State.ASSIGNED}/{task_id}{mark}{agent_id}.yaml"
-
-    def is_worker(self, agent_id: str) -> bool:
-        """Whether this is no slot of the dispatcher's."""
-        return not _SLOT.fullmatch(agent_id)
 
     def run_folder(self, task_id: str, number: int) -> str:
         """The folder of one attempt, counted from 1."""

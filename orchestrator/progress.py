@@ -10,6 +10,7 @@ import os
 import time
 from typing import Any
 
+from orchestrator import files
 from orchestrator.errors import OrchestrateError
 
 PROGRESS_BYTES = 1_000_000  # of one report
@@ -50,3 +51,18 @@ def last(folder: str) -> tuple[float | None, Any]:
         if finding is not None:
             break
     return percent, finding
+
+
+def append(path: str, content: bytes) -> None:
+    """Add lines to the end of a file in one write, durably; a torn last line is its readers' to pass over."""
+    existed = os.path.exists(path)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        size = os.fstat(fd).st_size
+        torn = size and os.pread(fd, 1, size - 1) != b"\n"
+        files.write_all(fd, b"\n" + content if torn else content)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    if not existed:
+        files.sync_folder(os.path.dirname(path))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,6 +24,8 @@ from orchestrator import files, history, nudging, process, progress, prompt, run
 from orchestrator.context import Context
 from orchestrator.errors import AlreadyExists, Refused
 from orchestrator.finish import Finished, Finisher, told
+from orchestrator.names import natural
+from orchestrator.places import is_slot
 from orchestrator.report import Held, Report, keep_late, result_of
 from orchestrator.roster import Roster, Worker
 from orchestrator.runs import Record, Result
@@ -31,6 +34,8 @@ from orchestrator.states import ENDED, State
 from orchestrator.task import Task
 from orchestrator.together import Together
 from orchestrator.waiting import Attempt, Entry
+
+_RUN = re.compile(rb"^run: (\d{1,9})$", re.MULTILINE)
 
 
 class Assignment(NamedTuple):
@@ -124,7 +129,7 @@ class Pull:
     @contextmanager
     def reporting(self, held: Held) -> Iterator[None]:
         """Hold the right to report on a run. Raises Refused if the run is not this worker's (any more)."""
-        with _hold(held) as is_ours:
+        with self._hold(held) as is_ours:
             if not is_ours:
                 raise Refused(f"{held.id}: somebody else is reporting on run {held.number}, or ends it; look again")
             if problem := self.lost(held):
@@ -134,7 +139,7 @@ class Pull:
 
     def lost(self, held: Held) -> str:
         """Why this run is not the worker's (any more); "" if it is."""
-        number = runs.noted_run(self.queue.assignment_path(held.id, held.slot))
+        number = noted_run(self.queue.assignment_path(held.id, held.slot))
         is_there = os.path.lexists(self.queue.path(State.ASSIGNED, held.id))
         if is_there and number == held.number == max(self.queue.run_numbers(held.id), default=0):
             return ""
@@ -149,13 +154,13 @@ class Pull:
     def progress(self, held: Held, percent: float, findings: Any = None) -> None:
         """How far it is (0 to 100), and what was found so far: any JSON value. Durable."""
         line = progress.line(percent, findings)
-        if self.queue.is_worker(held.slot):
+        if not is_slot(held.slot):
             with self.reporting(held):
-                files.append(f"{held.folder}/progress.jsonl", line)
+                progress.append(f"{held.folder}/progress.jsonl", line)
         else:  # a run of the dispatcher's: what it started holds the lock, and may be whoever reports
             if problem := self.lost(held):
                 raise Refused(problem)
-            files.append(f"{held.folder}/progress.jsonl", line)
+            progress.append(f"{held.folder}/progress.jsonl", line)
         self._tell("progress", held.id, f"{percent:g} %", run=held.number, agent_id=held.slot, findings=findings)
 
     def report(self, held: Held, report: Report) -> Result:
@@ -197,11 +202,26 @@ class Pull:
         nudging.nudge(self.queue.root)
         return done[0].result
 
+    @contextmanager
+    def _hold(self, held: Held) -> Iterator[bool]:
+        """Lock a run while something is reported on it; False if somebody else has it. Raises Refused if there is
+        none."""
+        if noted_run(self.queue.assignment_path(held.id, held.slot)) == held.number:
+            os.makedirs(held.folder, exist_ok=True)  # only the note is durable: a power cut may have taken the folder
+        try:
+            fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            raise Refused(f"{held.id}: there is no run {held.number} of it") from None
+        try:
+            yield _locked(fd)
+        finally:
+            os.close(fd)
+
     # -- end what a worker has, without asking it -------------------------------------------
 
     def end(self, held: Held, report: Report, still: Callable[[], bool] = lambda: True) -> Result | None:
         """End a run in its worker's place; None if it is over, somebody reports on it now, or `still` says no."""
-        with _hold(held) as is_ours:
+        with self._hold(held) as is_ours:
             if not is_ours or not still():
                 return None
             if self.lost(held):
@@ -214,7 +234,7 @@ class Pull:
         """Bring a task back that somebody claimed who died before he wrote down that he has it."""
         numbers = self.queue.run_numbers(task_id)
         held = Held(task_id, "", 0, self.queue.run_folder(task_id, numbers[-1] if numbers else 0))
-        with _hold(held) if numbers else nullcontext(True) as is_ours:
+        with self._hold(held) if numbers else nullcontext(True) as is_ours:
             if is_ours and not self.queue.assignments().get(task_id):
                 try:
                     self.queue.release(task_id)
@@ -230,9 +250,9 @@ class Pull:
             for name in names:
                 _, mark, slot = name.removesuffix(".yaml").partition("@")
                 if mark and worker in ("", slot):
-                    number = runs.noted_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
+                    number = noted_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
                     found.append(Held(task_id, slot, number, self.queue.run_folder(task_id, number)))
-        return found
+        return sorted(found, key=lambda one: natural(one.id))
 
 
 def assignment(held: Held, entry: Entry) -> Assignment:
@@ -242,19 +262,6 @@ def assignment(held: Held, entry: Entry) -> Assignment:
         task.id, held.number, task.description, f"{held.folder}/prompt.md", f"{held.folder}/output.md",
         task.task_type or "", entry.priority.name.lower(), task.requirements,
     )  # fmt: skip
-
-
-@contextmanager
-def _hold(held: Held) -> Iterator[bool]:
-    """Lock a run while something is reported on it; False if somebody else has it. Raises Refused if there is none."""
-    try:
-        fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        raise Refused(f"{held.id}: there is no run {held.number} of it") from None
-    try:
-        yield _locked(fd)
-    finally:
-        os.close(fd)
 
 
 def _locked(fd: int, seconds: float = 1.0) -> bool:
@@ -268,3 +275,13 @@ def _locked(fd: int, seconds: float = 1.0) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.005)
+
+
+def noted_run(path: str) -> int:
+    """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
+    try:
+        with open(path, "rb") as file:
+            match = _RUN.search(file.read(4096))
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0

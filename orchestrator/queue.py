@@ -22,11 +22,12 @@ from orchestrator.events import Event, Journal
 from orchestrator.intake import Intake
 from orchestrator.looking import Looking, TaskStatus
 from orchestrator.names import printable
+from orchestrator.places import is_slot
 from orchestrator.pull import Assignment, Pull, assignment
 from orchestrator.report import Held, Report
 from orchestrator.roster import Roster, Worker, cannot
 from orchestrator.runs import Result, utc
-from orchestrator.states import Outcome
+from orchestrator.states import Outcome, State
 from orchestrator.waiting import Entry
 from orchestrator.writing import Scalar, Value
 
@@ -182,19 +183,19 @@ class TaskQueue(Looking):
         """
         text, facts = report.split(result)
         said = Report(Outcome.SUCCESS, "", text, facts, report.checked_metrics(metrics or {}))
-        return self.pull.report(self._own_run(task_id, agent_id, run), said)
+        return self._report(task_id, agent_id, run, said)
 
     def fail_task(
         self, task_id: str, error: str, should_retry: bool | None = None, agent_id: str = "", run: int = 0
     ) -> Result:
         """It did not work. `should_retry`: None as the rules say, False never. Raises Refused, as `complete_task`."""
         said = Report(Outcome.AGENT_ERROR, printable(error, 500), should_retry=should_retry)
-        return self.pull.report(self._own_run(task_id, agent_id, run), said)
+        return self._report(task_id, agent_id, run, said)
 
     def give_back(self, task_id: str, agent_id: str, run: int, why: str) -> Result:
         """It was not done, through no fault of its own: it waits again, and nothing is counted. Raises Refused."""
         said = Report(Outcome.KILLED, printable(why, 500), given_back=True)
-        return self.pull.report(self._own_run(task_id, agent_id, run), said)
+        return self._report(task_id, agent_id, run, said)
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -268,13 +269,18 @@ class TaskQueue(Looking):
             self.require(task_id)
         return Held(task_id, agent_id, run, self.run_folder(task_id, run))
 
-    def _own_run(self, task_id: str, agent_id: str, run: int) -> Held:
+    def _report(self, task_id: str, agent_id: str, run: int, said: Report) -> Result:
         held = self._whose(task_id, agent_id, run)
-        if not self.is_worker(held.slot):
+        if is_slot(held.slot):
             raise Refused(
                 f"{task_id}: the dispatcher started run {held.number} on {held.slot}, and judges it by its end"
             )
-        return held
+        result = self.pull.report(held, said)
+        if self._intake is not None and result.state is State.COMPLETED:
+            self._intake.waiting.completed(task_id, time.time())
+        elif self._intake is not None and result.state is State.PENDING:
+            self._intake.look([f"{task_id}.yaml"], time.time())
+        return result
 
 
 def _status(entry: Entry) -> TaskStatus:

@@ -8,6 +8,7 @@
 | …, the run has ended and wrote its exit status      | the dispatcher was away        | judged as always    |
 | …, the run was started and is gone without a status | the machine or wrapper died    | judged as lost      |
 | …, nothing of the run was started                   | died before the spawn          | back to pending     |
+| …, it was assigned in another boot                  | a power cut; it may have begun | judged as lost      |
 | somebody has it, but there is no task               | died after the commit          | the note is removed |
 """
 
@@ -23,10 +24,11 @@ from orchestrator.config import AgentConfig
 from orchestrator.errors import InvalidTask
 from orchestrator.launcher import end_leftovers
 from orchestrator.live import Live
+from orchestrator.names import printable
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
 from orchestrator.spool import Spool
-from orchestrator.states import ENDED, State
+from orchestrator.states import ENDED, Outcome, State
 from orchestrator.task import Task, parse
 
 NewLive = Callable[[Task, int, str, str, AgentConfig, float], Live]
@@ -58,7 +60,8 @@ class Recovery:
         for task_id, names in assignments.items():
             for name in names:
                 self._end_orphan(task_id, name, now)
-        self._drop_stray_results()
+        self._drop_stray_results({live.id: live.number for live in lives})
+        self._give_reasons()
         self.queue.sync()
         return lives
 
@@ -85,10 +88,13 @@ class Recovery:
         files.sweep_drafts(folder, now)
         record = runs.read_record(folder) if number else None
         alive = bool(number) and runs.is_alive(folder)
-        if not number or not (alive or runs.has_begun(folder)):
-            os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
+        note = f"{self.queue.tasks}/{State.ASSIGNED}/{name}"
+        was_cut = runs.assigned_boot(note) not in ("", process.boot_id())
+        if not number or not (alive or was_cut or runs.has_begun(folder)):
+            os.unlink(note)
             self._give_back(task_id, "was about to start when the dispatcher died")
             return None
+        os.makedirs(folder, exist_ok=True)  # only the note is durable before the start
         try:
             task = parse(read_bytes(self.queue.path(State.ASSIGNED, task_id)), task_id)
         except InvalidTask as problem:
@@ -138,24 +144,36 @@ class Recovery:
         if number and runs.is_alive(folder):
             end_leftovers(folder, 5.0)
             self._tell("warning", task_id, f"run {number} lived on after its task's file was taken away; ended")
+        files.sweep_drafts(folder, now)
         os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
 
-    def _drop_stray_results(self) -> None:
-        # `retry` died between its move and this; the run's folder holds the same file.
+    def _drop_stray_results(self, assigned: dict[str, int]) -> None:
+        # `retry` died between its move and this (the run's folder holds the same file); `cancel` of what waited died
+        # before its move, or a `retry` after it (no run made that result); a power cut came before the commit.
         for state in ENDED:
             folder = f"{self.queue.tasks}/{state}"
             names = set(os.listdir(folder))
             for name in names:
                 task_id = name.removesuffix("_result.yaml")
-                if (
-                    task_id == name
-                    or f"{task_id}.yaml" in names
-                    or os.path.exists(self.queue.path(State.ASSIGNED, task_id))
-                ):
+                if task_id == name or f"{task_id}.yaml" in names:
                     continue
                 kept = [f"{self.queue.run_folder(task_id, n)}/result.yaml" for n in self.queue.run_numbers(task_id)]
-                if any(files.same(f"{folder}/{name}", path) for path in kept):
+                found = runs.read_result(f"{folder}/{name}")
+                of_no_run = found is not None and found.status is Outcome.CANCELLED and not found.agent_id
+                uncommitted = found is not None and assigned.get(task_id) == found.run
+                if of_no_run or uncommitted or any(files.same(f"{folder}/{name}", path) for path in kept):
                     self.queue.drop_copy(f"{folder}/{name}")
+
+    def _give_reasons(self) -> None:
+        # Files are put aside at once, and the reasons of a whole turn are written together.
+        names = set(self.queue.names(State.REJECTED))
+        for name in names:
+            if not name.startswith(".") and not name.endswith(".reason.txt") and f"{name}.reason.txt" not in names:
+                shown = printable(f"tasks/{State.REJECTED}/{name}")
+                said = (
+                    f"{shown}: put aside when the dispatcher died; what is wrong, 'orchestrate validate {shown}' says\n"
+                )
+                files.replace(f"{self.queue.tasks}/{State.REJECTED}/{name}.reason.txt", said.encode("utf-8", "replace"))
 
 
 def _settings_of(record: runs.Record | None) -> AgentConfig:

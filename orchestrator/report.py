@@ -83,6 +83,7 @@ def result_of(queue: Spool, context: Context, held: Held, report: Report) -> Res
         retry_at=now + decision.delay if decision.delay else None,
         counts=not report.given_back,
         title=task.title,
+        kinds=task.kinds,
         **found,
     )
 

@@ -23,22 +23,30 @@ class Rule(NamedTuple):
     pauses: float = 0.0  # seconds that the agent takes no work, unless it said until when
     at_most: int = 100  # attempts with this outcome, whatever max_retries says
     advice: str = ""  # what a person can do
+    well: bool | None = None  # what it says of the agent; None: nothing, it was not the agent's doing
+    paused_by: str = ""  # what the pause is called, if not by the outcome's own name
 
 
 RULES: dict[Outcome, Rule] = {
-    Outcome.SUCCESS: Rule(State.COMPLETED, again=False),
-    Outcome.AGENT_ERROR: Rule(State.REVIEW),
-    Outcome.UNREADABLE: Rule(State.REVIEW, delay=False),
-    Outcome.TIMEOUT: Rule(State.REVIEW, advice="give it more timeout_minutes, or split it"),
-    Outcome.STUCK: Rule(State.REVIEW, advice="look at its log; give the agent a longer stuck_after_seconds if it was thinking"),
+    Outcome.SUCCESS: Rule(State.COMPLETED, again=False, well=True),
+    Outcome.AGENT_ERROR: Rule(State.REVIEW, well=False),
+    Outcome.UNREADABLE: Rule(State.REVIEW, delay=False, well=False),
+    Outcome.TIMEOUT: Rule(State.REVIEW, advice="give it more timeout_minutes, or split it", well=False),
+    Outcome.STUCK: Rule(State.REVIEW, advice="look at its log; give the agent a longer stuck_after_seconds if it was thinking", well=False),
     Outcome.KILLED: Rule(State.REVIEW),
     Outcome.LOST: Rule(State.REVIEW, delay=False),
-    Outcome.RATE_LIMITED: Rule(State.REVIEW, counts=False, delay=False, pauses=300.0),
+    Outcome.RATE_LIMITED: Rule(State.REVIEW, counts=False, delay=False, pauses=300.0, paused_by="rate limit"),
     Outcome.QUOTA: Rule(State.REVIEW, counts=False, delay=False, pauses=3600.0, advice="top the account up"),
-    Outcome.AUTH: Rule(State.REVIEW, counts=False, delay=False, pauses=900.0, advice="log the agent in"),
+    Outcome.UNAVAILABLE: Rule(
+        State.REVIEW, counts=False, delay=False, pauses=60.0, advice="see that its service can be reached",
+        paused_by="service down or out of reach",
+    ),
+    Outcome.AUTH: Rule(
+        State.REVIEW, counts=False, delay=False, pauses=900.0, advice="log the agent in", paused_by="not logged in"
+    ),
     Outcome.CONTEXT_OVERFLOW: Rule(State.REVIEW, at_most=2, advice="split the task, or name fewer files"),
     Outcome.OUT_OF_RESOURCES: Rule(State.REVIEW, counts=False, pauses=30.0, advice="free memory, disk or processes"),
-    Outcome.CHECK_FAILED: Rule(State.REVIEW),
+    Outcome.CHECK_FAILED: Rule(State.REVIEW, well=False),
     Outcome.CONFLICT: Rule(State.REVIEW, again=False),
     Outcome.NEEDS_ANSWER: Rule(State.REVIEW, again=False),
     Outcome.CANCELLED: Rule(State.FAILED, again=False),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-import re
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -23,8 +22,6 @@ from orchestrator.errors import AlreadyExists, InvalidTask
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Outcome, State
 from orchestrator.writing import Value, to_yaml
-
-_RUN = re.compile(rb"^run: (\d{1,9})$", re.MULTILINE)
 
 
 def utc(moment: float) -> str:
@@ -67,6 +64,7 @@ class Result(NamedTuple):
     paused_until: float | None = None  # epoch seconds UTC: its agent takes no work until then
     counts: bool = True  # whether this attempt counts against max_retries
     title: str = ""
+    kinds: tuple[str, ...] = ()  # what the task was about: its type and requirements
     metrics: dict[str, float] | None = None  # what else its worker measured
 
     @property
@@ -101,6 +99,7 @@ class Result(NamedTuple):
             "retry_at": utc(math.ceil(self.retry_at)) if self.retry_at else None,
             "paused_until": utc(math.ceil(self.paused_until)) if self.paused_until else None,
             "counts": None if self.counts else False,
+            "kinds": self.kinds or None,
             "metrics": self.metrics,
         }
         return to_yaml(fields)
@@ -129,6 +128,7 @@ def read_result(path: str) -> Result | None:
             paused_until=epoch(values["paused_until"]) if values.get("paused_until") else None,
             counts=bool(values.get("counts", True)),
             title=str(values.get("title", "")),
+            kinds=words(values.get("kinds")),
             metrics=values.get("metrics"),
             **{key: words(values.get(key)) for key in FACTS},
         )
@@ -237,7 +237,10 @@ def is_alive(folder: str) -> bool:
 
 
 def has_begun(folder: str) -> bool:
-    """Whether anything of the run was ever started: its wrapper's first word, or what came after it."""
+    """Whether anything of the run was ever started: its wrapper's first word, or what came after it.
+
+    After a power cut that cannot be told: nothing of it was synced.
+    """
     for name in ("exit", "result.yaml", "stdout.log", "stderr.log", "output.md"):
         try:
             if os.stat(f"{folder}/{name}").st_size:
@@ -249,8 +252,7 @@ def has_begun(folder: str) -> bool:
             content = file.read()
     except OSError:
         return False
-    is_whole = content.startswith(b"agent_id: ") and content.endswith(b"\n")
-    return b"\npid: " in content or (bool(content) and not is_whole)  # torn by a power cut: it cannot be told
+    return b"\npid: " in content
 
 
 def read_exit(folder: str) -> int | None:
@@ -265,22 +267,9 @@ def read_exit(folder: str) -> int | None:
         return None
 
 
-def heard_at(folder: str) -> float:
-    """When whoever does this run was last heard of (epoch seconds, by his clock)."""
-    try:
-        return os.stat(f"{folder}/alive").st_mtime
-    except OSError:
-        return 0.0
-
-
-def noted_run(path: str) -> int:
-    """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
-    try:
-        with open(path, "rb") as file:
-            match = _RUN.search(file.read(4096))
-    except OSError:
-        return 0
-    return int(match[1]) if match else 0
+def assigned_boot(path: str) -> str:
+    """The boot in which an assignment was written; "" if it does not say."""
+    return str(_mapping(path).get("boot", ""))
 
 
 def assigned_run(path: str) -> tuple[str, str, int]:

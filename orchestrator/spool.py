@@ -90,10 +90,11 @@ class Spool(Places):
         source = f"{self.tasks}/{State.PENDING}/{name}"
         self._move(source, self.path(State.ASSIGNED, task_id), State.PENDING, State.ASSIGNED)
 
-    def assign(self, task_id: str, agent_id: str, agent_type: str, run: int, assigned_at: str) -> None:
-        """Write who has a claimed task; there, and durable, after `sync`. The file lives as long as the run."""
+    def assign(self, task_id: str, agent_id: str, agent_type: str, run: int, assigned_at: str, boot: str = "") -> None:
+        """Write who has a claimed task; there, and durable, after `sync`. The file lives as long as the run.
+        `boot` tells whoever finds it whether there was a power cut in between."""
         who: dict[str, Value] = {"task_id": task_id, "agent_id": agent_id, "agent_type": agent_type}
-        content = to_yaml({**who, "assigned_at": assigned_at, "run": run})
+        content = to_yaml({**who, "assigned_at": assigned_at, "run": run, "boot": boot or None})
         # Over what a mishap may have left there: the claim was ours alone, so no run lives that it could speak of.
         self._together.publish(self.assignment_path(task_id, agent_id), content, drafts=self._drafts, over=True)
 
@@ -214,7 +215,7 @@ class Spool(Places):
         if not numbers:
             return
         path = f"{self.run_folder(task_id, numbers[-1])}/{word}"
-        files.replace(path, note.encode())
+        files.replace(path, note.encode(), drafts=self._drafts)
         files.sync_folder(os.path.dirname(path))
 
     def retry(self, task_id: str, note: str = "") -> None:
@@ -251,6 +252,7 @@ class Spool(Places):
             raise Refused(f"{task_id}: tasks/failed/ holds a file of that id already; move it away first")
         name = ids.stated(self).get(task_id) if self.state_of(task_id) is None else f"{task_id}.yaml"
         files.replace(target, result)
+        files.sync_folder(os.path.dirname(target))  # the move is the commit: what belongs to it is durable before
         try:
             self._move(f"{self.tasks}/{state}/{name}", self.path(State.FAILED, task_id), state, State.FAILED)
         except FileNotFoundError:

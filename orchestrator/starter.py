@@ -110,7 +110,9 @@ class Starter:
             busy[choice[1]] = choice[0]
             claimed.append(Claim(entry, *choice, content))
         for one in claimed:
-            self.queue.assign(one.entry.task.id, one.slot, one.agent, one.entry.attempt.made + 1, runs.utc(wall))
+            self.queue.assign(
+                one.entry.task.id, one.slot, one.agent, one.entry.attempt.made + 1, runs.utc(wall), process.boot_id()
+            )
         return claimed
 
     def give_back(self, claimed: Sequence[Claim], error: OSError) -> None:

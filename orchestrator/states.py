@@ -52,6 +52,7 @@ class Outcome(StrEnum):
     LOST = "lost"  # the machine or its wrapper died; how it ended is not known
     RATE_LIMITED = "rate_limited"  # the account may go on later
     QUOTA = "quota"  # the account is spent: a person, or another agent
+    UNAVAILABLE = "unavailable"  # its service is down, overloaded or not to be reached
     AUTH = "auth"  # no valid login or key
     CONTEXT_OVERFLOW = "context_overflow"  # the prompt is more than the model takes
     OUT_OF_RESOURCES = "out_of_resources"  # this machine had no room; or it would not start

@@ -130,6 +130,11 @@ class Task(Frozen):
         return self
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """What it is about, as far as it says: its type and its requirements."""
+        return tuple(dict.fromkeys(filter(None, (self.task_type, *self.requirements))))
+
+    @property
     def title(self) -> str:
         """The first line of the description, for lists."""
         return printable(self.description.strip().splitlines()[0], 80)

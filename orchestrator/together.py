@@ -52,13 +52,13 @@ class Together:
         try:
             data()
             while self._names:
-                temporary, path, over = self._names[-1]
+                temporary, path, over = self._names[0]  # in the order they came: a later one may speak of an earlier
                 try:
                     (os.replace if over else files.move)(temporary, path)
-                    self._names.pop()
                 except FileExistsError:
                     taken.append(path)
-                    os.unlink(self._names.pop()[0])
+                    os.unlink(temporary)
+                self._names.pop(0)
             files.sync_folders(self._folders)
         finally:
             self.drop()

@@ -6,8 +6,9 @@ nothing from anybody. A process that was stopped while it reports holds the lock
 
 from __future__ import annotations
 
-from orchestrator import locks, runs
-from orchestrator.errors import Refused
+import os
+
+from orchestrator import locks
 from orchestrator.pull import Pull
 from orchestrator.report import Report
 from orchestrator.roster import STALE_SECONDS
@@ -29,19 +30,15 @@ class Watch:
         ended: list[Result] = []
         seen: dict[Key, tuple[float, float]] = {}
         for held in self._pull.held():
-            key, heard = held[:3], runs.heard_at(held.folder)
+            key, heard = held[:3], _heard_at(held.folder)
             if lived - self._since(seen, key, heard, lived) < STALE_SECONDS:
                 continue
             why = f"{held.slot} was not heard of for {STALE_SECONDS:.0f} s"
 
             def still(folder: str = held.folder, heard: float = heard) -> bool:
-                return runs.heard_at(folder) == heard
+                return _heard_at(folder) == heard
 
-            try:
-                result = self._pull.end(held, Report(Outcome.LOST, why), still)
-            except Refused:  # its folder is gone: only the note is left
-                self._pull.queue.unassign(held.id, held.slot)
-                continue
+            result = self._pull.end(held, Report(Outcome.LOST, why), still)
             ended += [result] if result else []
         for task_id in self._unnoted():
             if lived - self._since(seen, (task_id, "", 0), 0.0, lived) >= STALE_SECONDS:
@@ -64,3 +61,11 @@ class Watch:
             if one not in noted
             and not any(locks.is_locked(f"{queue.run_folder(one, n)}/alive") for n in queue.run_numbers(one)[-1:])
         ]
+
+
+def _heard_at(folder: str) -> float:
+    """When whoever does this run was last heard of (epoch seconds, by his clock)."""
+    try:
+        return os.stat(f"{folder}/alive").st_mtime
+    except OSError:
+        return 0.0

@@ -51,6 +51,11 @@ _WORDS = (
         r"prompt is too long|input is too long|context window|context.length|input_too_large"
         r"|request too large|exceeds the maximum (?:length|number of tokens)|stdin input exceeds",
     ),
+    (
+        Outcome.UNAVAILABLE,  # mostly without a status: nobody was there to give one
+        r"\b(?:ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT)\b|fetch failed|error sending request"
+        r"|experiencing high demand",
+    ),
 )
 _TABLE = tuple((outcome, re.compile(pattern, re.IGNORECASE)) for outcome, pattern in _WORDS)
 
@@ -69,7 +74,9 @@ def class_of(message: str, status: int = 0) -> Outcome:
     """What a failure is: by its HTTP status if it has one that tells, else by its message."""
     if status in _STATUS:
         return _STATUS[status]
-    if status not in (0, 400):  # 404, 5xx: the server's text is not about the account
+    if status >= 500:
+        return Outcome.UNAVAILABLE
+    if status not in (0, 400):  # 404: the server's text is not about the account
         return Outcome.AGENT_ERROR
     return next((outcome for outcome, pattern in _TABLE if pattern.search(message)), Outcome.AGENT_ERROR)
 

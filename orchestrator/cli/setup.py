@@ -8,6 +8,7 @@ import sys
 from importlib import resources
 from xml.sax.saxutils import escape
 
+from orchestrator import files
 from orchestrator.config import BUILT_IN
 from orchestrator.context import Context
 from orchestrator.errors import OrchestrateError
@@ -42,8 +43,7 @@ def _put(root: str, name: str, text: str, renew: bool = False) -> list[str]:
         with open(path, encoding="utf-8", errors="replace") as file:
             if not renew or file.read() == text:
                 return []
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    files.replace(path, text.encode(), drafts=f"{root}/.orchestrator")
     return [name]
 
 

@@ -27,6 +27,10 @@ NOW = 1795176702.0  # Friday, 2026-11-20 12:11:42 UTC
         ("Prompt is too long", Outcome.CONTEXT_OVERFLOW, None),
         ("insufficient_quota", Outcome.QUOTA, None),
         ("HTTP 401 Unauthorized", Outcome.AUTH, None),
+        ("API Error: Can't reach the API server (ENOTFOUND)", Outcome.UNAVAILABLE, None),
+        ("stream disconnected before completion: error sending request for url", Outcome.UNAVAILABLE, None),
+        ("exception TypeError: fetch failed sending request", Outcome.UNAVAILABLE, None),
+        ("stream disconnected before completion: stream closed", Outcome.AGENT_ERROR, None),  # one hiccup
         ("Something else went wrong", Outcome.AGENT_ERROR, None),
         ("", Outcome.AGENT_ERROR, None),
     ],
@@ -46,8 +50,8 @@ def test_wordings(text: str, outcome: Outcome, retry_at: float | None) -> None:
         (413, Outcome.CONTEXT_OVERFLOW),
         (429, Outcome.RATE_LIMITED),
         (404, Outcome.AGENT_ERROR),
-        (500, Outcome.AGENT_ERROR),
-        (529, Outcome.AGENT_ERROR),
+        (500, Outcome.UNAVAILABLE),
+        (529, Outcome.UNAVAILABLE),
     ],
 )
 def test_a_status_says_more_than_words(status: int, outcome: Outcome) -> None:

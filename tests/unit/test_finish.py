@@ -171,6 +171,12 @@ def test_a_limit_does_not_count_and_pauses_the_agent(desk: Desk) -> None:
     assert done.result.retry_at is None  # another agent may take it at once
 
 
+def test_a_service_that_is_down_costs_no_attempt(desk: Desk) -> None:
+    done = desk.hits(desk.run(number=9, attempt=Attempt(made=8, limited=8, last_at=time.time())), Outcome.UNAVAILABLE)
+    assert (done.result.state, done.result.counts) == (State.PENDING, False)
+    assert done.result.paused_until and done.result.paused_until > time.time() + 3590  # an hour at most
+
+
 def test_a_task_that_hits_the_limit_again_lets_the_others_go_first(desk: Desk) -> None:
     done = desk.hits(desk.run(number=2, attempt=Attempt(made=1, limited=1, last_at=time.time())), Outcome.RATE_LIMITED)
     assert not done.result.counts
@@ -218,3 +224,33 @@ def test_what_a_stop_ended_is_tried_again_and_does_not_count(desk: Desk) -> None
     done = desk.ends(live, 130)
     assert (done.result.state, done.result.counts) == (State.PENDING, False)
     assert done.result.retry_at is None  # and at once
+
+
+# -- the record of the agent --------------------------------------------------------------------
+
+
+def test_every_run_that_ended_is_on_its_agents_record(desk: Desk) -> None:
+    desk.ends(desk.run("a"))
+    desk.ends(desk.run("b"), 3)
+    desk.hits(desk.run("c"), Outcome.RATE_LIMITED)
+    standing = desk.finisher.performance.of("shell", time.time())
+    assert (standing.runs, standing.well) == (2, 1)
+
+
+def test_a_run_whose_end_a_crash_repeated_is_on_record_once(desk: Desk) -> None:
+    live = desk.run("a")
+    desk.ends(live)
+    os.rename(desk.queue.path(State.COMPLETED, "a"), desk.queue.path(State.ASSIGNED, "a"))
+    os.unlink(desk.queue.result_path(State.COMPLETED, "a"))
+    assert desk.finish(live).seen_before
+    assert read(f"{desk.queue.own}/agents/shell.runs").count("a/1\t+") == 2
+    assert desk.finisher.performance.of("shell", time.time()).runs == 1
+
+
+def test_records_that_were_deleted_are_made_again_of_the_results(desk: Desk) -> None:
+    desk.ends(desk.run("a"))
+    desk.ends(desk.run("b"), 3)
+    os.unlink(f"{desk.queue.own}/agents/shell.runs")
+    desk.finisher.remember(time.time())
+    standing = desk.finisher.performance.of("shell", time.time())
+    assert (standing.runs, standing.well) == (2, 1)

@@ -60,7 +60,7 @@ def test_the_folder_of_a_run_that_never_began_is_used_again(queue: Spool) -> Non
     ended(queue, 1)
     write(f"{queue.run_folder('a', 2)}/prompt.md", "do it")
     assert history.attempts(queue, "a").made == 1
-    write(f"{queue.run_folder('a', 2)}/alive", "4711\n")
+    write(f"{queue.run_folder('a', 2)}/alive", "agent_id: agent_01\npid: 4711\n")
     assert history.attempts(queue, "a").made == 2
 
 

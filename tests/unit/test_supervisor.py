@@ -170,7 +170,7 @@ def test_a_run_that_prints_is_not_stuck(watching: Watching) -> None:
     watch = watching("while :; do echo tick; sleep 0.002; done", stuck_after=3.0)
     size = 0
     for _ in range(20):
-        size = until(lambda: (now := os.stat(f"{watch.folder}/stdout.log").st_size) > size and now)  # noqa: B023
+        size = until(lambda: (now := len(printed(f"{watch.folder}/stdout.log"))) > size and now)  # noqa: B023
         watch.turn(1.1)
     assert not watch.live.is_stopping
 

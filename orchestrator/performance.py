@@ -1,0 +1,219 @@
+"""How well each agent does: one small file an agent, .orchestrator/agents/<name>.runs, a line for each run that ended.
+
+    task_001/1   +   12.3   1732190000.1   research   web   .   (mark, well, seconds, when, what it was about, whole)
+
+Any number of processes append. A mark counts once, so that what a crash repeats does no harm; a torn line is passed
+over. Only the last WINDOW runs of the last AGE seconds count: what an agent was, fades. The file may be deleted; it is
+made again of the results (`rebuild`). What somebody said that an agent can do is no result: <name>.learned, beside it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from orchestrator import files
+
+WINDOW = 50  # runs
+AGE = 14 * 86_400.0  # seconds
+COMPACT_BYTES = 16_384  # then only what counts is kept
+NEWCOMER = 5  # runs: those of them that a newcomer has not made yet are taken as gone well
+TOLD = 5.0  # runs that a confidence somebody stated weighs as much as
+GAINED = 0.7  # confidence from which a capability counts that nobody stated, after NEWCOMER runs of it
+GONE = 0.5  # confidence below which one that was stated is gone
+_SIGNS = {b"+": True, b"-": False}
+
+
+class Run(NamedTuple):
+    """What one run says of its agent."""
+
+    mark: str  # task/run; what is counted once
+    well: bool | None  # None: it says nothing of the agent (a rate limit, a cancel, a lost machine)
+    seconds: float = 0.0
+    at: float = 0.0  # epoch seconds UTC: when it ended
+    kinds: tuple[str, ...] = ()  # what it was about: the task's type and requirements
+
+    def line(self) -> bytes:
+        """The run as it is appended. It begins a line of its own, whatever was torn before it."""
+        sign = "0" if self.well is None else "+" if self.well else "-"
+        words = [self.mark, sign, f"{self.seconds:.3f}", f"{self.at:.3f}", *self.kinds, "."]
+        return ("\n" + "\t".join(" ".join(word.split()) for word in words) + "\n").encode("utf-8", "replace")
+
+
+class Standing(NamedTuple):
+    """How an agent stands now."""
+
+    runs: int = 0  # that say something of it
+    well: int = 0
+    seconds: float = 0.0  # that one which went well took, on average
+    learned: Mapping[str, float] = {}  # capability → confidence
+
+    @property
+    def success_rate(self) -> float:
+        """The share of runs that went well; 1.0 if there are none."""
+        return self.well / self.runs if self.runs else 1.0
+
+    @property
+    def expected(self) -> float:
+        """The same for the router: the first NEWCOMER runs count as gone well until they are made."""
+        return (self.well + max(0, NEWCOMER - self.runs)) / max(self.runs, NEWCOMER)
+
+
+class Performance:
+    """The records of one root's agents. Decides nothing."""
+
+    def __init__(self, own: str) -> None:
+        self.folder = f"{own}/agents"
+        self._kept: dict[str, tuple[tuple[object, ...], Standing]] = {}
+
+    def note(self, name: str, run: Run) -> None:
+        """A run has ended. What cannot be written is not missed: it can be made again of the results."""
+        try:
+            if self._append(f"{name}.runs", run.line()) > COMPACT_BYTES:
+                self._compact(f"{name}.runs", lambda path: [run.line() for run in reversed(_runs(path, 0.0))])
+        except OSError:
+            pass
+
+    def learn(self, name: str, capability: str, confidence: float, at: float) -> None:
+        """Somebody says that it can do this. Raises OSError."""
+        line = f"\n{capability}\t{confidence:.4f}\t{at:.3f}\n".encode()
+        if self._append(f"{name}.learned", line) > COMPACT_BYTES:
+            self._compact(
+                f"{name}.learned",
+                lambda path: [f"\n{k}\t{c:.4f}\t{t:.3f}\n".encode() for k, (c, t) in _told(path).items()],
+            )
+
+    def of(self, name: str, now: float) -> Standing:
+        """How it stands. Read again only if something was added, or a minute is over."""
+        paths = (f"{self.folder}/{name}.runs", f"{self.folder}/{name}.learned")
+        key = (*map(_stamp, paths), now // 60)
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != key:
+            kept = self._kept[name] = (key, _standing(_runs(paths[0], now - AGE), _told(paths[1])))
+        return kept[1]
+
+    def is_empty(self) -> bool:
+        """Whether no run of any agent is on record."""
+        try:
+            return not any(name.endswith(".runs") for name in os.listdir(self.folder))
+        except FileNotFoundError:
+            return True
+
+    def rebuild(self, found: Iterable[tuple[str, Run]]) -> None:
+        """Make the files again, of (agent, run) in any order."""
+        for name, run in sorted(found, key=lambda row: row[1].at):
+            self.note(name, run)
+
+    def sweep(self, now: float) -> None:
+        """Remove records in which nothing counts any more: their agents have been away for long."""
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
+            path = f"{self.folder}/{name}"
+            if name.endswith(".runs") and now - os.stat(path).st_mtime > AGE:
+                os.unlink(path)
+
+    # -- files ------------------------------------------------------------------------------
+
+    def _append(self, name: str, line: bytes) -> int:
+        """One write at the end; the file's size then. Waits for no process that was stopped."""
+        path = f"{self.folder}/{name}"
+        os.makedirs(self.folder, exist_ok=True)
+        for attempt in range(45):  # for a second in all
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            try:
+                if attempt == 44 or (_lock(fd, fcntl.LOCK_SH) and _is_at(fd, path)):
+                    os.write(fd, line)
+                    return os.fstat(fd).st_size
+            finally:
+                os.close(fd)
+            time.sleep(0.001 * attempt)  # it is being compacted
+        return 0
+
+    def _compact(self, name: str, kept: Callable[[str], list[bytes]]) -> None:
+        path = f"{self.folder}/{name}"
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _lock(fd, fcntl.LOCK_EX) and _is_at(fd, path):  # else somebody is writing: next time
+                files.replace(path, b"".join(kept(path)), sync=False)
+        finally:
+            os.close(fd)
+
+
+def _lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.fstat(fd).st_ino == os.stat(path).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _lines(path: str) -> list[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return file.read().split(b"\n")
+    except OSError:
+        return []
+
+
+def _runs(path: str, since: float) -> list[Run]:
+    """The runs that count, the last first."""
+    found: dict[bytes, Run] = {}
+    for line in reversed(_lines(path)):
+        words = line.split(b"\t")
+        if len(words) < 5 or words[-1] != b"." or words[1] not in _SIGNS or words[0] in found:
+            continue
+        try:
+            at = float(words[3])
+            if at >= since:
+                kinds = tuple(word.decode("utf-8", "replace") for word in words[4:-1])
+                mark = words[0].decode("utf-8", "replace")
+                found[words[0]] = Run(mark, _SIGNS[words[1]], float(words[2]), at, kinds)
+        except ValueError:
+            continue
+        if len(found) == WINDOW:
+            break
+    return list(found.values())
+
+
+def _told(path: str) -> dict[str, tuple[float, float]]:
+    """Capability → (confidence, when it was stated); the last word counts."""
+    found = {}
+    for line in _lines(path):
+        try:
+            capability, confidence, at = line.decode("utf-8", "replace").split("\t")
+            found[capability] = (float(confidence), float(at))
+        except ValueError:
+            continue
+    return found
+
+
+def _standing(found: list[Run], told: Mapping[str, tuple[float, float]]) -> Standing:
+    good = [run for run in found if run.well]
+    seconds = sum(run.seconds for run in good) / len(good) if good else 0.0
+    kinds = {kind for run in found for kind in run.kinds}
+    learned = {}
+    for kind in sorted({*told, *kinds}):
+        confidence, at = told.get(kind, (0.5, 0.0))
+        mine = [run for run in found if kind in run.kinds and run.at >= at]
+        well = sum(1 for run in mine if run.well)
+        confidence = (TOLD * confidence + well) / (TOLD + len(mine))
+        if confidence >= GONE if kind in told else (len(mine) >= NEWCOMER and confidence >= GAINED):
+            learned[kind] = round(confidence, 4)
+    return Standing(len(found), len(good), seconds, learned)
