@@ -79,7 +79,7 @@ class Dispatcher:
         self._wall = 0.0
         self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell)
         self.intake = Intake(
-            queue, config, list(registry.agents), self.tell, lambda one: self.supervisor.by_task(one) is not None
+            queue, config, registry.names(), self.tell, lambda one: self.supervisor.by_task(one) is not None
         )
         self.starter = Starter(
             queue, registry, context, launch, self.intake, self.supervisor, self.clock, environment, self.tell
@@ -177,7 +177,7 @@ class Dispatcher:
             self.tell("error", "", f"config.yaml is not taken up, the old one stays: {error}")
             return
         self.config = self.intake.config = config
-        self.intake.agents = list(self.registry.agents)
+        self.intake.agents = self.registry.names()
         self.intake.waiting.promote_after = config.queue.promote_low_after_minutes * 60
         self.announce(self)
         self.tell("reloaded", "", f"config.yaml taken up; agents: {self.agents_line()}")
@@ -198,6 +198,7 @@ class Dispatcher:
             begun = self.clock.lived()
             self.watcher.keep()
             self.registry.look()
+            self.intake.agents = self.registry.names()
             self._end_removed(lived)
             self.intake.look(None, wall)
             took = self.clock.lived() - begun
