@@ -84,7 +84,7 @@ def build(
         queue,
         settings,
         lambda: config.load_and_keep(root),
-        AgentRegistry(queue.own, settings, sizes),
+        AgentRegistry(root, settings, sizes),
         Context(root),
         LocalLaunch(),
         listeners,

@@ -27,7 +27,6 @@ from orchestrator.pull import Pull
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
 from orchestrator.retry import RULES
-from orchestrator.roster import Roster
 from orchestrator.spool import Spool
 from orchestrator.starter import Claim, Starter
 from orchestrator.states import Outcome, State
@@ -83,14 +82,13 @@ class Dispatcher:
         self._wall = 0.0
         self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell)
         self.intake = Intake(
-            queue, config, list(registry.agents), self.tell, lambda one: self.supervisor.by_task(one) is not None
+            queue, config, registry.names(), self.tell, lambda one: self.supervisor.by_task(one) is not None
         )
         self.starter = Starter(
             queue, registry, context, launch, self.intake, self.supervisor, self.clock, environment, self.tell
         )
         self.finisher = Finisher(queue, context, registry.worked_at)
-        self.roster = Roster(queue.own)
-        self.watch = Watch(Pull(queue, self.roster, self.tell))
+        self.watch = Watch(Pull(queue, registry.roster, self.tell))
         self.checklist = Checklist(queue, context)
 
     def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
@@ -203,9 +201,9 @@ class Dispatcher:
             begun = self.clock.lived()
             self.watcher.keep()
             self.registry.look()
+            self.intake.agents = self.registry.names()
             self._end_removed(lived)
             self.watch.look(lived)
-            self.intake.agents = [*self.registry.agents, *self.roster.names()]
             self.intake.look(None, wall)
             took = self.clock.lived() - begun
             self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)

@@ -17,11 +17,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import config, history, report
-from orchestrator.errors import OrchestrateError, Refused
+from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
 from orchestrator.events import Event, Journal
 from orchestrator.intake import Intake
 from orchestrator.looking import Looking, TaskStatus
 from orchestrator.names import printable
+from orchestrator.performance import Performance
 from orchestrator.places import is_slot
 from orchestrator.pull import Assignment, Pull, assignment
 from orchestrator.report import Held, Report
@@ -44,6 +45,7 @@ class TaskQueue(Looking):
         super().__init__(os.path.abspath(root))
         self.roster = Roster(self.own)
         self.pull = Pull(self, self.roster, self._tell)
+        self._performance = Performance(self.own)
         self._journal: Journal | None = None
         self._intake: Intake | None = None
         self._look_at = 0.0
@@ -67,6 +69,8 @@ class TaskQueue(Looking):
         With `replace`, one of that id that still lives is done with: what it has waits again, and its reports come
         too late. Raises OrchestrateError for what cannot be; AlreadyExists.
         """
+        if agent_id in config.load_or_last(self.root)[0].agent_table():
+            raise AlreadyExists(f"{agent_id}: an agent of config.yaml has that name; choose another")
         self.make_folders()
         worker = self.roster.register(agent_id, capabilities, metadata, agent_type, replace)
         for held in self.pull.held(agent_id):  # of one that is gone
@@ -207,7 +211,8 @@ class TaskQueue(Looking):
     def _heard(self, agent_id: str) -> Worker:
         worker = self.roster.worker(agent_id)
         self.roster.beat(agent_id)
-        return worker
+        learned = self._performance.of(agent_id, time.time()).learned
+        return worker._replace(capabilities=tuple(dict.fromkeys((*worker.capabilities, *learned))))
 
     def _room(self, worker: Worker) -> int:
         """How many more it may take. Raises Refused if none."""

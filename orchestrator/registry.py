@@ -11,16 +11,19 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from orchestrator import config as configuration
 from orchestrator import files
-from orchestrator.agents import adapter_for
+from orchestrator.agents import AGENTS, adapter_for
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidConfig, InvalidTask
+from orchestrator.known import Known
 from orchestrator.names import nearest
 from orchestrator.reading import parse_mapping, read_bytes
+from orchestrator.roster import STALE_SECONDS
 from orchestrator.router import AgentView
 from orchestrator.runs import epoch, utc
 from orchestrator.writing import to_yaml
@@ -46,18 +49,24 @@ def clock(moment: float) -> str:
     return then.strftime("%H:%M" if then.date() == now.date() else "%b %d %H:%M")
 
 
-class AgentRegistry:
-    """Agents by name, in the order of config.yaml; their slots are agent_01, agent_02, … through all of them."""
+class AgentRegistry(Known):
+    """Agents by name, in the order of config.yaml; their slots are agent_01, agent_02, … through all of them. And the
+    workers that have registered, whose work is not handed out.
 
-    def __init__(self, own: str, config: Config, sizes: Mapping[str, int], path: str | None = None) -> None:
-        self._folder = f"{own}/agents"
+    `AgentRegistry(root)` is enough to look and to register. Raises InvalidConfig.
+    """
+
+    def __init__(
+        self, root: str, config: Config | None = None, sizes: Mapping[str, int] | None = None, path: str | None = None
+    ) -> None:
+        super().__init__(os.path.abspath(root))
+        self._folder = f"{self.places.own}/agents"
         self._path = path
         self._pauses: dict[str, Pause] = {}
         self._missing: dict[str, tuple[float, str]] = {}
         self._worked: dict[str, float] = {}
-        self.agents: dict[str, AgentConfig] = {}
         self.slots: dict[str, tuple[str, ...]] = {}
-        self.configure(config, sizes)
+        self.configure(config or configuration.load(root), sizes or {})
 
     def configure(self, config: Config, sizes: Mapping[str, int]) -> None:
         """Take up a config; `sizes` (of --agents) say which agents and how many. Raises InvalidConfig."""
@@ -86,8 +95,10 @@ class AgentRegistry:
         return (found, *words[1:]) if found else ()
 
     def missing(self, name: str) -> str:
-        """Why the agent cannot be started at all; "" if it can."""
-        agent = self.agents[name]
+        """Why the agent cannot be started at all; "" if it can, or is no agent of config.yaml."""
+        agent = self.agents.get(name)
+        if agent is None:
+            return ""
         if adapter_for(name, agent).kind == "shell" or self.program(name):
             return ""
         return f"cannot start: {shlex.split(agent.command)[0]!r} is not on PATH"
@@ -106,9 +117,39 @@ class AgentRegistry:
                     mine,
                     self.paused(name, now),
                     frozenset(self.agents),
+                    self.performance.of(name, now),
                 )
             )
         return views
+
+    def names(self) -> list[str]:
+        """What a task may name in `preferred_agent`: agents, workers, kinds of workers."""
+        workers = self.roster.all()
+        return [*self.agents, *(one.agent_id for one in workers), *dict.fromkeys(one.agent_type for one in workers)]
+
+    def everybody(self, now: float) -> list[AgentView]:
+        """All agents, and all workers after them, as they are now: whom a task may be for, for those who look."""
+        running = self.running()
+        owner = {slot: name for name, slots in self.slots.items() for slot in slots}
+        views = self.views({slot: owner.get(slot, "") for slot in running}, now)
+        for one in self.roster.all():
+            mine = frozenset(running.get(one.agent_id, ()))
+            settings = AgentConfig.model_construct(
+                max_instances=one.max_concurrent_tasks, capabilities=one.capabilities
+            )
+            silent = now - self.roster.beat_at(one.agent_id)
+            why = "fetches its work itself" if silent < STALE_SECONDS else f"was not heard of for {silent:.0f} s"
+            standing = self.performance.of(one.agent_id, now)
+            views.append(
+                AgentView(
+                    one.agent_id, settings, AGENTS["command"], (), mine, why, frozenset(), standing, one.agent_type
+                )
+            )
+        return views
+
+    def slots_of(self, name: str) -> Sequence[str]:
+        """Where its runs are counted."""
+        return self.slots.get(name, (name,))
 
     # -- pauses -----------------------------------------------------------------------------
 

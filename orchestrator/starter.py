@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator import files, launcher, process, prompt, router, runs
+from orchestrator import files, launcher, process, prompt, runs
 from orchestrator.agents import adapter_for
 from orchestrator.agents.base import Request
 from orchestrator.clock import Clock
@@ -25,7 +25,7 @@ from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
 from orchestrator.registry import AgentRegistry
-from orchestrator.router import AgentView
+from orchestrator.router import CapabilityRouter
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome
 from orchestrator.supervisor import Supervisor
@@ -76,44 +76,45 @@ class Starter:
         self._launch = launch
         self._environment = environment
         self._tell = tell
+        self._router = CapabilityRouter()
         self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], Mapping[str, str]] = {}
 
     def claim(self, wall: float) -> list[Claim]:
         """Claim all that may start now; durable, with the notes of who has them, after the queue's `sync`."""
         claimed: list[Claim] = []
-        self.intake.waiting.wake(wall)
-        busy = {live.slot: live.agent for live in self.supervisor}
-        while True:
-            views = self.registry.views(busy, wall)
-            if not any(view.free for view in views):
-                break
-
-            def may_start(entry: Entry, views: list[AgentView] = views) -> bool:
-                return router.choose(entry.task, views, entry.attempt.last_slot) is not None
-
-            entry = self.intake.waiting.best(wall, may_start)
+        waiting, route = self.intake.waiting, self._router
+        waiting.wake(wall)
+        route.see(self.registry.views({live.slot: live.agent for live in self.supervisor}, wall))
+        while any(view.free for view in route.agents):
+            if len(route.agents) > 1:
+                route.leave((rank, entry.task) for rank, entry in waiting.heads(wall))
+            entry = waiting.best(wall, lambda one: self._choice(one, wall) is not None)
             if entry is None:
                 break
             content = self.intake.current(entry, wall)
             if content is None:
                 continue
-            choice = router.choose(entry.task, views, entry.attempt.last_slot)
+            choice = self._choice(entry, wall)
             assert choice is not None
             try:
                 self.queue.claim(entry.name, entry.task.id)
             except (FileExistsError, FileNotFoundError):
-                self.intake.waiting.take(entry.task.id)
+                waiting.take(entry.task.id)
                 self.intake.look([entry.name], wall)
                 continue
-            self.intake.waiting.take(entry.task.id)
+            waiting.take(entry.task.id)
             self.intake.catch_up(entry, wall)
-            busy[choice[1]] = choice[0]
+            route.took(*choice)
             claimed.append(Claim(entry, *choice, content))
         for one in claimed:
             self.queue.assign(
                 one.entry.task.id, one.slot, one.agent, one.entry.attempt.made + 1, runs.utc(wall), process.boot_id()
             )
         return claimed
+
+    def _choice(self, entry: Entry, wall: float) -> tuple[str, str] | None:
+        rank = self.intake.waiting.effective(entry.priority, entry.arrival, wall)
+        return self._router.choose(entry.task, entry.attempt.last_slot, rank)
 
     def give_back(self, claimed: Sequence[Claim], error: OSError) -> None:
         """No room on the disk to write down who has them: nobody has them."""

@@ -19,6 +19,11 @@ Stamp = tuple[int, int, int]  # inode, mtime in ns, size
 Route = tuple[str, tuple[str, ...], bool]  # preferred agent, requirements, has a script of its own
 
 
+def route_of(task: Task) -> Route:
+    """What decides who can do a task."""
+    return (task.preferred_agent or "", task.requirements, task.run is not None)
+
+
 class Attempt(NamedTuple):
     """What is known of the attempts made so far."""
 
@@ -52,7 +57,7 @@ class Entry:
 
     @property
     def route(self) -> Route:
-        return (self.task.preferred_agent or "", self.task.requirements, self.task.run is not None)
+        return route_of(self.task)
 
 
 class Waiting:
@@ -129,25 +134,29 @@ class Waiting:
                 self._queue(entry, now)
         return self._later[0][0] if self._later else None
 
+    def heads(self, now: float) -> Iterator[tuple[int, Entry]]:
+        """The first task of each route and priority that could start now, with its rank: lower is more urgent."""
+        for route, heaps in self._ready.items():
+            for priority, heap in heaps.items():
+                while heap and not self._is_current(heap[0], route, priority):
+                    heapq.heappop(heap)
+                if heap:
+                    yield self.effective(priority, heap[0][0], now), self.by_id[heap[0][2]]
+
     def best(self, now: float, may_start: Callable[[Entry], bool]) -> Entry | None:
         """The task to start next among the routes that could start one: by priority, then by arrival."""
         found: tuple[int, float, tuple[object, ...]] | None = None
         best: Entry | None = None
-        for route, heaps in self._ready.items():
-            allowed: bool | None = None  # the same for all of a route
-            for priority, heap in heaps.items():
-                while heap and not self._is_current(heap[0], route, priority):
-                    heapq.heappop(heap)
-                if not heap or allowed is False:
-                    continue
-                arrival, key, task_id = heap[0]
-                rank = self.effective(priority, arrival, now)
-                if found is not None and (rank, arrival, key) >= found:
-                    continue
-                if allowed is None:
-                    allowed = may_start(self.by_id[task_id])
-                if allowed:
-                    found, best = (rank, arrival, key), self.by_id[task_id]
+        allowed: dict[tuple[Route, int], bool] = {}  # the same for all of a route and a rank
+        for rank, entry in self.heads(now):
+            key = (rank, entry.arrival, natural(entry.task.id))
+            if found is not None and key >= found:
+                continue
+            of = (entry.route, rank)
+            if of not in allowed:
+                allowed[of] = may_start(entry)
+            if allowed[of]:
+                found, best = key, entry
         return best
 
     def effective(self, priority: Priority, arrival: float, now: float) -> int:

@@ -72,7 +72,7 @@ def examine(root: str) -> list[Finding]:
 
 def _agents(queue: Spool, settings: config.Config, say: object) -> None:
     assert callable(say)
-    registry = AgentRegistry(queue.own, settings, {})
+    registry = AgentRegistry(queue.root, settings, {})
     for name, agent in registry.agents.items():
         adapter = adapter_for(name, agent)
         slots = f"{agent.max_instances} slot{'s' if agent.max_instances > 1 else ''}"

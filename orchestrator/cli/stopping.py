@@ -121,7 +121,7 @@ def _cancel_running(queue: Spool, task_id: str) -> str:
 
 def end_pause(root: str, name: str) -> None:
     """The agent may work again. Raises NotFound for an unknown one."""
-    registry = AgentRegistry(Spool(root).own, usable(root), {})
+    registry = AgentRegistry(root, usable(root), {})
     if name not in registry.agents:
         raise NotFound(f"{printable(name)}: no such agent{nearest(name, registry.agents)}")
     registry.resume(name)

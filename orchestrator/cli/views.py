@@ -46,18 +46,13 @@ class Views:
         # Programs are looked up where the dispatcher looks: its PATH may be another than that of this shell.
         path = str((dispatcher(self.root) or {}).get("path") or "") or None
         try:
-            return AgentRegistry(self.queue.own, self.config, self.sizes(), path)
+            return AgentRegistry(self.root, self.config, self.sizes(), path)
         except OrchestrateError:
-            return AgentRegistry(self.queue.own, self.config, {}, path)
+            return AgentRegistry(self.root, self.config, {}, path)
 
     def agents(self) -> list[AgentView]:
-        """The agents as they are now."""
-        busy = {}
-        for task_id, names in self.queue.assignments().items():
-            slot, agent, _ = runs.assigned_run(f"{self.queue.tasks}/{State.ASSIGNED}/{names[-1]}")
-            if os.path.exists(self.queue.path(State.ASSIGNED, task_id)):
-                busy[slot] = agent
-        return self.registry().views(busy, self.now)
+        """The agents and the workers as they are now."""
+        return self.registry().everybody(self.now)
 
     # -- what waits -------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from orchestrator import TaskQueue
 from orchestrator.roster import STALE_SECONDS
 from orchestrator.states import State
 from orchestrator.watch import Watch
-from tests.helpers import at_once, python, read
+from tests.helpers import python, read
 
 # One process for all: a child is forked for each call that changes files, and dies just before it.
 DIE = """
