@@ -14,7 +14,7 @@ from orchestrator.config import AgentConfig
 from orchestrator.performance import Standing
 from orchestrator.states import State
 from orchestrator.task import Task
-from orchestrator.waiting import Entry, Route, route_of
+from orchestrator.waiting import Entry, Route, Waiting, route_of
 
 SKEWED = 0.5  # difference of load, as shares, from which it is worth a word
 
@@ -147,6 +147,21 @@ class CapabilityRouter:
             if best is None or key < best[0]:
                 best = (key, agent.name, slot)
         return best[1:] if best else None
+
+    def next_of(self, waiting: Waiting, now: float) -> tuple[Entry, str, str] | None:
+        """(task, agent, slot): what starts next; None if nothing can."""
+        if not any(agent.free for agent in self.agents):
+            return None
+        if len(self.agents) > 1:
+            self.leave((rank, entry.task) for rank, entry in waiting.heads(now))
+
+        def choice(entry: Entry) -> tuple[str, str] | None:
+            rank = waiting.effective(entry.priority, entry.arrival, now)
+            return self.choose(entry.task, entry.attempt.last_slot, rank)
+
+        entry = waiting.best(now, lambda one: choice(one) is not None)
+        found = choice(entry) if entry else None
+        return (entry, *found) if entry and found else None
 
     def _is_left(self, agent: AgentView, able: Sequence[int], rank: int) -> bool:
         """Whether its last slot is left to a task that only it can do. Not if nobody else could do this one soon."""

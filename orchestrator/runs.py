@@ -129,8 +129,7 @@ def read_result(path: str) -> Result | None:
             paused_until=epoch(values["paused_until"]) if values.get("paused_until") else None,
             counts=bool(values.get("counts", True)),
             title=str(values.get("title", "")),
-            kinds=words(values.get("kinds")),
-            **{key: words(values.get(key)) for key in FACTS},
+            **{key: words(values.get(key)) for key in (*FACTS, "kinds")},
         )
     except (KeyError, ValueError, TypeError):
         return None
