@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 
 from filelock import FileLock, Timeout
 
-from orchestrator import __version__, config, files, locks, process
+from orchestrator import __version__, config, files, process
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher, Mode
 from orchestrator.errors import AlreadyRunning, OrchestrateError
 from orchestrator.events import Event, Journal, Listener
 from orchestrator.launcher import LocalLaunch
+from orchestrator.nudging import running_pid
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool
 from orchestrator.watcher import Bell, Notes
@@ -107,17 +108,6 @@ def hold(root: str, wait: float = 3.0) -> FileLock:
     return lock
 
 
-def running_pid(root: str) -> int:
-    """The pid of the dispatcher that holds this root; 0 if none does."""
-    if not locks.is_locked(f"{root}/.orchestrator/dispatcher.lock"):
-        return 0
-    try:
-        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8") as file:
-            return int(json.load(file)["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
 def announce(dispatcher: Dispatcher) -> None:
     """Say who holds this root, and with which agents, for whoever looks."""
     own = dispatcher.queue.own
@@ -129,15 +119,6 @@ def announce(dispatcher: Dispatcher) -> None:
         "agents": {name: len(slots) for name, slots in dispatcher.registry.slots.items()},
     }
     files.replace(f"{own}/dispatcher.json", json.dumps(state).encode(), sync=False)
-
-
-def nudge(root: str) -> None:
-    """Ask the dispatcher, if one runs, to look at everything now."""
-    if pid := running_pid(root):
-        try:
-            os.kill(pid, signal.SIGUSR1)
-        except ProcessLookupError:
-            pass
 
 
 def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str], None]) -> None:

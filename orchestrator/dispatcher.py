@@ -19,10 +19,11 @@ from orchestrator.config import Config
 from orchestrator.context import Context
 from orchestrator.errors import InvalidConfig
 from orchestrator.events import Event, Listener
-from orchestrator.finish import Finished, Finisher
+from orchestrator.finish import Finished, Finisher, told
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
+from orchestrator.pull import Pull
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
 from orchestrator.retry import RULES
@@ -30,6 +31,7 @@ from orchestrator.spool import Spool
 from orchestrator.starter import Claim, Starter
 from orchestrator.states import Outcome, State
 from orchestrator.supervisor import Supervisor
+from orchestrator.watch import Watch
 from orchestrator.watcher import Bell, Notes, Watcher
 
 SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
@@ -76,6 +78,7 @@ class Dispatcher:
         self._bell = bell
         self._finish_again_at = 0.0
         self._scan_at = 0.0
+        self._scan_soon = 0.0  # not before, however often we are nudged
         self._wall = 0.0
         self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell)
         self.intake = Intake(
@@ -85,6 +88,7 @@ class Dispatcher:
             queue, registry, context, launch, self.intake, self.supervisor, self.clock, environment, self.tell
         )
         self.finisher = Finisher(queue, context, registry.worked_at)
+        self.watch = Watch(Pull(queue, registry.roster, self.tell))
         self.checklist = Checklist(queue, context)
 
     def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
@@ -147,7 +151,7 @@ class Dispatcher:
             self.tell("stopping", "", f"starts nothing more; waits for {len(self.supervisor)} runs")
         elif number == signal.SIGUSR1:
             self.intake.reconsider(self.clock.wall())
-        self._scan_at = 0.0
+        self._scan_at = min(self._scan_at, self._scan_soon)
         self.supervisor.look_now()
 
     def end_runs(self) -> None:
@@ -177,7 +181,6 @@ class Dispatcher:
             self.tell("error", "", f"config.yaml is not taken up, the old one stays: {error}")
             return
         self.config = self.intake.config = config
-        self.intake.agents = self.registry.names()
         self.intake.waiting.promote_after = config.queue.promote_low_after_minutes * 60
         self.announce(self)
         self.tell("reloaded", "", f"config.yaml taken up; agents: {self.agents_line()}")
@@ -200,9 +203,11 @@ class Dispatcher:
             self.registry.look()
             self.intake.agents = self.registry.names()
             self._end_removed(lived)
+            self.watch.look(lived)
             self.intake.look(None, wall)
             took = self.clock.lived() - begun
             self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
+            self._scan_soon = lived + 20 * took
         else:
             self.intake.look(names, wall)
         ended = self.supervisor.turn(
@@ -266,21 +271,8 @@ class Dispatcher:
 
     def _tell_finished(self, one: Finished, wall: float) -> None:
         result, who = one.result, one.result.agent_type
-        took = f"{max(0.0, result.completed_at - result.started_at):.1f} s on {result.agent_id} ({who})"
-        facts = {"run": result.run, "agent_id": result.agent_id, "agent_type": who, "status": str(result.status)}
-        if one.late:
-            self.tell(
-                "late",
-                result.task_id,
-                f"run {result.run} ended as {result.status}, but the task is not its own any more; kept in its folder",
-                **facts,
-            )
-        elif result.state is State.PENDING:
-            when = f"again at {clock(result.retry_at)}" if result.retry_at else "again"
-            self.tell("retried", result.task_id, f"{result.reason}; {when}", **facts)
-        else:
-            text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
-            self.tell(str(result.state), result.task_id, text, **facts)
+        kind, text, facts = told(one)
+        self.tell(kind, result.task_id, text, **facts)
         if result.paused_until and result.paused_until > wall:
             word = RULES[result.status].paused_by or str(result.status)
             self.registry.pause(who, result.paused_until, word)

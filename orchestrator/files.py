@@ -117,19 +117,6 @@ def write(path: str, content: bytes, mode: int = 0o644) -> None:
         os.close(fd)
 
 
-def append(path: str, content: bytes) -> None:
-    """Add to the end of a file in one write, durably; a torn last line is its readers' to pass over."""
-    existed = os.path.exists(path)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        write_all(fd, content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    if not existed:
-        sync_folder(os.path.dirname(path))
-
-
 def read_text(path: str, limit: int = 4_000_000) -> str:
     """A file's text, whatever bytes are in it; "" if there is none."""
     try:

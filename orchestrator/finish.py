@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from orchestrator import history, output, retry
 from orchestrator.agents.base import Answer
@@ -20,6 +20,7 @@ from orchestrator.context import OUTPUTS, Context
 from orchestrator.live import Live
 from orchestrator.performance import Performance, Run
 from orchestrator.places import is_slot
+from orchestrator.registry import clock
 from orchestrator.result import Verdict, judge
 from orchestrator.runs import FACTS, Result, read_exit, read_result
 from orchestrator.spool import Spool
@@ -169,7 +170,7 @@ class Finisher:
         answer = verdict.answer
         kept = f"{live.folder}/output.md"
         shown = self.context.output_name(live.id) if success else os.path.relpath(kept, self.queue.root)
-        facts = {key: verdict.facts.get(key, ()) for key in FACTS}
+        facts: dict[str, Any] = {key: verdict.facts.get(key, ()) for key in FACTS}
         return Result(
             task_id=live.id,
             agent_id=live.slot,
@@ -225,6 +226,21 @@ class Finisher:
                 f"its result is {os.path.relpath(self._result_path(one.live), self.queue.root)}",
             )
         return one
+
+
+def told(one: Finished) -> tuple[str, str, dict[str, Any]]:
+    """(kind, one line, facts) of the event that a run has ended."""
+    result, who = one.result, one.result.agent_type
+    took = f"{max(0.0, result.completed_at - result.started_at):.1f} s on {result.agent_id} ({who})"
+    facts = {"run": result.run, "agent_id": result.agent_id, "agent_type": who, "status": str(result.status)}
+    if one.late:
+        text = f"run {result.run} ended as {result.status}, but the task is not its own any more; kept in its folder"
+        return "late", text, facts
+    if result.state is State.PENDING:
+        when = f"again at {clock(result.retry_at)}" if result.retry_at else "again"
+        return "retried", f"{result.reason}; {when}", facts
+    text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
+    return str(result.state), text, facts
 
 
 def run_of(result: Result) -> tuple[str, Run]:

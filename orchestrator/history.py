@@ -6,7 +6,7 @@ import hashlib
 import os
 
 from orchestrator.places import Places
-from orchestrator.runs import Result, has_begun, read_record, read_result
+from orchestrator.runs import Result, assigned_run, has_begun, read_record, read_result
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 from orchestrator.waiting import Attempt
@@ -49,6 +49,12 @@ def attempts(queue: Spool, task_id: str, before: int = 1 << 30) -> Attempt:
         limited=limited,
         note=note,
     )
+
+
+def holder(queue: Places, task_id: str) -> tuple[str, str, int]:
+    """(agent id, agent type, run number) of whoever has it; ("", "", 0) if nobody has."""
+    found = [assigned_run(f"{queue.tasks}/{State.ASSIGNED}/{name}") for name in queue.assignments().get(task_id, ())]
+    return max(found, key=lambda one: one[2], default=("", "", 0))
 
 
 def last_result(queue: Places, task_id: str) -> Result | None:

@@ -123,12 +123,22 @@ class Intake:
                 if problem := self._missing_files(entry.task):
                     self._reject(entry.name, entry.task.id, problem)
                     return None
-                return content
+                self.catch_up(entry, now)
+                if entry.attempt.not_before <= now:
+                    return content
+                self.waiting.take(entry.task.id)
+                self.waiting.put(entry, entry.unmet, now)
+                return None
         except (OSError, InvalidTask, StillWritten):
             pass
         self.waiting.take(entry.task.id)
         self._unsettled[entry.name] = now
         return None
+
+    def catch_up(self, entry: Entry, now: float) -> None:
+        """Count its runs anew if another process has run it since, and it came back as the same file."""
+        if os.path.exists(self.queue.run_folder(entry.task.id, entry.attempt.made + 1)):
+            entry.attempt = self._attempts(entry.task.id, now)
 
     # -- one file ---------------------------------------------------------------------------
 
@@ -225,7 +235,7 @@ class Intake:
         where = os.path.relpath(kept, self.queue.root)
         if read_bytes(kept) != content:
             raise InvalidTask(f"{task.id} exists already ({where}) as another text; give this one an id of its own")
-        self.queue.drop_copy(self._path(name))
+        self.queue.drop_copy(self._path(name), kept)
         self._put_aside.append(("returned", task.id, f"a copy of {where} came back; it is not run again"))
         return True
 

@@ -1,6 +1,6 @@
 """Work that is fetched instead of handed out: a worker claims a task, reports, and gives it back in time or loses it.
 
-    claim     the run's folder made, its `alive` locked → pending → assigned → who has it → synced → unlocked
+    claim     the run's `alive` locked → pending → assigned → what it is told, who has it → synced → unlocked
     report    `alive` locked → the note still says so? → result, pages, commit → unlocked
     take back `alive` locked → still silent? → judged as lost → pending or review → unlocked
 
@@ -13,75 +13,110 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-from orchestrator import files, history, process, prompt, retry, runs
-from orchestrator.config import Config
+from orchestrator import files, history, nudging, process, progress, prompt, runs
 from orchestrator.context import Context
-from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
-from orchestrator.finish import Finished, Finisher
-from orchestrator.roster import STALE_SECONDS, Roster, Worker
-from orchestrator.runs import FACTS, PROGRESS_BYTES, Record, Result, words
+from orchestrator.errors import AlreadyExists, Refused
+from orchestrator.finish import Finished, Finisher, told
+from orchestrator.names import natural
+from orchestrator.places import is_slot
+from orchestrator.report import Held, Report, keep_late, result_of
+from orchestrator.roster import Roster, Worker
+from orchestrator.runs import Record, Result
 from orchestrator.spool import Spool
-from orchestrator.states import ENDED, Outcome, State
+from orchestrator.states import ENDED, State
 from orchestrator.task import Task
 from orchestrator.together import Together
+from orchestrator.waiting import Attempt, Entry
+
+_RUN = re.compile(rb"^run: (\d{1,9})$", re.MULTILINE)
 
 
-class Held(NamedTuple):
-    """A run that a worker has. With the same names as a run of the dispatcher's, for those who finish either."""
+class Assignment(NamedTuple):
+    """A task that is a worker's: what to do, and the number that its reports have to carry."""
 
-    id: str  # of the task
-    slot: str  # the worker's id
-    number: int
-    folder: str
+    task_id: str
+    run: int
+    description: str
+    prompt_file: str  # the whole text, with context and the answers of what it depends on
+    output_file: str  # where an answer may be written
+    task_type: str = ""
+    priority: str = "normal"
+    requirements: tuple[str, ...] = ()
 
 
 class Pull:
-    """The worker's side of one root."""
+    """The worker's side of one root. `tell` hears what was done: kind, task id, one line, facts."""
 
-    def __init__(self, queue: Spool, roster: Roster) -> None:
+    def __init__(self, queue: Spool, roster: Roster, tell: Callable[..., None]) -> None:
         self.queue = queue
         self.roster = roster
         self.context = Context(queue.root)
+        self._tell = tell
         self._finisher = Finisher(queue, self.context, lambda agent: 0.0)
 
     # -- claim ------------------------------------------------------------------------------
 
-    def claim(self, task: Task, name: str, content: bytes, worker: Worker) -> Held:
-        """Make a waiting task the worker's own, durably. Raises Refused if somebody else was faster."""
+    def claim(self, wanted: Sequence[tuple[Entry, bytes]], worker: Worker) -> list[Held]:
+        """Make waiting tasks the worker's own, all durable together; those that nobody was faster with."""
+        locks: list[int] = []
+        mine: list[tuple[Held, Entry]] = []
+        try:
+            for entry, content in wanted:
+                if held := self._take(entry, content, worker, locks):
+                    mine.append((held, entry))
+            if mine:
+                self.queue.sync()
+        except OSError:  # a full disk: nobody was told, so nobody has them
+            for held, _ in mine:
+                self.queue.unassign(held.id, held.slot)
+                self.queue.release(held.id)
+            raise
+        finally:
+            for lock in locks:
+                os.close(lock)
+        for held, entry in mine:
+            said = f"run {held.number} by worker {held.slot}: {entry.task.title}"
+            self._tell("claimed", held.id, said, run=held.number, agent_id=held.slot, agent_type=worker.agent_type)
+        return [held for held, _ in mine]
+
+    def _take(self, entry: Entry, content: bytes, worker: Worker, locks: list[int]) -> Held | None:
+        task = entry.task
         attempt = history.attempts(self.queue, task.id)
-        held = Held(task.id, worker.agent_id, attempt.made + 1, self.queue.run_folder(task.id, attempt.made + 1))
+        number = attempt.made + 1
+        held = Held(task.id, worker.agent_id, number, self.queue.run_folder(task.id, number))
         os.makedirs(held.folder, exist_ok=True)
         try:
-            lock = runs.take_alive(held.folder)
-        except AlreadyExists:
-            raise Refused(f"{task.id}: somebody else is claiming it") from None
+            locks.append(runs.take_alive(held.folder, patience=1))
+            self.queue.claim(entry.name, task.id)
+        except (AlreadyExists, FileNotFoundError, FileExistsError):  # somebody else is at it, or was faster
+            return None
         try:
-            self._write_down(held, task, content, worker, attempt.note, attempt.last_reason)
-            try:
-                self.queue.claim(name, task.id)
-            except (FileNotFoundError, FileExistsError):
-                os.truncate(f"{held.folder}/alive", 0)
-                raise Refused(f"{task.id}: somebody else was faster") from None
-            self.queue.assign(task.id, held.slot, worker.agent_type, held.number, runs.utc(time.time()))
-            self.queue.sync()
-        finally:
-            os.close(lock)
+            if runs.has_begun(held.folder):  # it ran, and came back, since we counted its runs
+                self.queue.release(task.id)
+                return None
+            self._write_down(held, task, content, worker, attempt)
+            self.queue.assign(task.id, held.slot, worker.agent_type, number, runs.utc(time.time()))
+        except OSError:
+            self.queue.release(task.id)
+            raise
         return held
 
-    def _write_down(self, held: Held, task: Task, content: bytes, worker: Worker, note: str, last: str) -> None:
+    def _write_down(self, held: Held, task: Task, content: bytes, worker: Worker, attempt: Attempt) -> None:
         answers = {}
         for one in task.dependencies:
             name = self.context.output_name(one)
             answers[one] = (name, files.read_text(f"{self.queue.root}/{name}"))
-        output = f"{held.folder}/output.md"
-        text = prompt.assemble(task, self.queue.root, output, worker.agent_type, held.number, answers, last, note)
+        text = prompt.assemble(
+            task, self.queue.root, f"{held.folder}/output.md", worker.agent_type, held.number, answers,
+            attempt.last_reason, attempt.note,
+        )  # fmt: skip
         files.write(f"{held.folder}/prompt.md", text.encode("utf-8", "replace"))
         digest = hashlib.sha256(content).hexdigest()
         record = Record(
@@ -92,213 +127,141 @@ class Pull:
     # -- report -----------------------------------------------------------------------------
 
     @contextmanager
-    def reporting(self, task_id: str, agent_id: str, run: int) -> Iterator[Held]:
+    def reporting(self, held: Held) -> Iterator[None]:
         """Hold the right to report on a run. Raises Refused if the run is not this worker's (any more)."""
-        held = Held(task_id, agent_id, run, self.queue.run_folder(task_id, run))
-        with _hold(held) as is_ours:
+        with self._hold(held) as is_ours:
             if not is_ours:
-                raise Refused(f"{task_id}: somebody else is reporting on run {run}, or taking it back; look again")
-            if problem := self._lost(held):
+                raise Refused(f"{held.id}: somebody else is reporting on run {held.number}, or ends it; look again")
+            if problem := self.lost(held):
                 raise Refused(problem)
-            self.roster.beat(agent_id)
+            yield
             os.utime(f"{held.folder}/alive")
-            yield held
 
-    def _lost(self, held: Held) -> str:
+    def lost(self, held: Held) -> str:
         """Why this run is not the worker's (any more); "" if it is."""
-        slot, _, number = runs.assigned_run(self.queue.assignment_path(held.id, held.slot))
-        if slot == held.slot and number == held.number:
+        number = noted_run(self.queue.assignment_path(held.id, held.slot))
+        is_there = os.path.lexists(self.queue.path(State.ASSIGNED, held.id))
+        if is_there and number == held.number == max(self.queue.run_numbers(held.id), default=0):
             return ""
         what = f"run {held.number} of {held.id} is not {held.slot}'s"
         state = self.queue.require(held.id)
         if state in ENDED:
             return f"{what} any more: the task has ended ({state})"
-        holders = [
-            runs.assigned_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
-            for name in self.queue.assignments().get(held.id, [])
-        ]
-        if holders:
-            return f"{what}: {holders[-1][0]} has it now, as run {holders[-1][2]}"
+        if (holder := history.holder(self.queue, held.id))[2]:
+            return f"{what}: {holder[0]} has it now, as run {holder[2]}"
         return f"{what}: nobody has it, it waits in tasks/{state}/; claim it first"
 
-    def heartbeat(self, task_id: str, agent_id: str, run: int) -> None:
-        """It is still being worked on."""
-        with self.reporting(task_id, agent_id, run):
-            pass
-
-    def progress(self, task_id: str, agent_id: str, run: int, percent: float, findings: Any = None) -> None:
+    def progress(self, held: Held, percent: float, findings: Any = None) -> None:
         """How far it is (0 to 100), and what was found so far: any JSON value. Durable."""
-        if isinstance(percent, bool) or not isinstance(percent, (int, float)) or not 0 <= percent <= 100:
-            raise OrchestrateError(f"percent: write a number from 0 to 100, not {percent!r}")
-        row = {"at": runs.utc(time.time()), "percent": percent, "findings": findings}
+        line = progress.line(percent, findings)
+        if not is_slot(held.slot):
+            with self.reporting(held):
+                progress.append(f"{held.folder}/progress.jsonl", line)
+        else:  # a run of the dispatcher's: what it started holds the lock, and may be whoever reports
+            if problem := self.lost(held):
+                raise Refused(problem)
+            progress.append(f"{held.folder}/progress.jsonl", line)
+        self._tell("progress", held.id, f"{percent:g} %", run=held.number, agent_id=held.slot, findings=findings)
+
+    def report(self, held: Held, report: Report) -> Result:
+        """It is over. Durable, and merged, when it returns. Raises Refused; the report is kept as late then."""
         try:
-            line = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
-        except (TypeError, ValueError) as error:
-            raise OrchestrateError(f"findings: {error}; write what JSON can hold") from None
-        if len(line) > PROGRESS_BYTES:
-            raise OrchestrateError(
-                f"findings: {len(line):,} bytes, and {PROGRESS_BYTES:,} is the most; write them to a file and name it"
-            )
-        with self.reporting(task_id, agent_id, run) as held:
-            files.append(f"{held.folder}/progress.jsonl", line)
-
-    def complete(
-        self, task_id: str, agent_id: str, run: int, text: str, facts: Mapping[str, Any], metrics: Mapping[str, Any]
-    ) -> Result:
-        """It is done: its answer, its facts, what it cost. Raises Refused; the report is kept as late then."""
-        return self._report(task_id, agent_id, run, Outcome.SUCCESS, text, facts, metrics, "", None)
-
-    def fail(self, task_id: str, agent_id: str, run: int, error: str, should_retry: bool | None = None) -> Result:
-        """It did not work. `should_retry`: None as the rules say, False never. Raises Refused, as `complete`."""
-        return self._report(task_id, agent_id, run, Outcome.AGENT_ERROR, "", {}, {}, error, should_retry)
-
-    def _report(
-        self, task_id: str, agent_id: str, run: int, outcome: Outcome, text: str, facts: Mapping[str, Any],
-        metrics: Mapping[str, Any], error: str, should_retry: bool | None,
-    ) -> Result:  # fmt: skip
-        try:
-            with self.reporting(task_id, agent_id, run) as held:
-                result = self._result(held, outcome, error, facts, metrics, should_retry)
-                return self._place(held, result, text)
+            with self.reporting(held):
+                return self.place(held, report)
         except Refused as refused:
-            kept = self._keep_late(task_id, run, outcome, text, error)
+            kept = keep_late(self.queue, held, report)
+            if kept:
+                said = f"run {held.number} of {held.slot} came too late; kept in its folder"
+                self._tell("late", held.id, said, run=held.number, agent_id=held.slot)
             raise Refused(f"{refused}{f' (kept as {kept})' if kept else ''}") from None
 
-    def _result(
-        self, held: Held, outcome: Outcome, error: str, facts: Mapping[str, Any], metrics: Mapping[str, Any],
-        should_retry: bool | None = None,
-    ) -> Result:  # fmt: skip
-        from orchestrator.config import load
-        from orchestrator.reading import read_bytes
-        from orchestrator.task import parse
-
-        config: Config = load(self.queue.root)
-        task = parse(read_bytes(self.queue.path(State.ASSIGNED, held.id)), held.id)
-        record = runs.read_record(held.folder)
-        attempt = history.attempts(self.queue, held.id, before=held.number)
-        most = config.retry.max_retries if task.max_retries is None else task.max_retries
-        now = time.time()
-        decision = retry.decide(
-            outcome, error, held.id, attempt.counted + 1, most,
-            config.retry.retry_delay_seconds, config.retry.max_delay_seconds, should_retry is not False,
-        )  # fmt: skip
-        success = outcome is Outcome.SUCCESS
-        tokens = {k: v for k, v in metrics.items() if isinstance(v, int) and not isinstance(v, bool)}
-        cost = metrics.get("cost_usd")
-        found: dict[str, Any] = {key: words(facts.get(key)) for key in FACTS}
-        return Result(
-            task_id=held.id,
-            agent_id=held.slot,
-            agent_type=record.agent_type if record else "worker",
-            run=held.number,
-            status=outcome,
-            completed_at=now,
-            state=decision.state,
-            started_at=record.started_at if record else now,
-            reason=decision.reason,
-            output_file=self.context.output_name(held.id) if success else "",
-            tokens=tokens or None,
-            cost_usd=float(cost) if isinstance(cost, (int, float)) else None,
-            retry_at=now + decision.delay if decision.delay else None,
-            title=task.title,
-            kinds=task.kinds,
-            **found,
-        )
-
-    def _place(self, held: Held, result: Result, text: str = "") -> Result:
+    def place(self, held: Held, report: Report) -> Result:
         """From the verdict to where the task belongs; the caller holds the run."""
         found = runs.read_result(f"{held.folder}/result.yaml")  # died before its commit
+        result = found or result_of(self.queue, self.context, held, report)
         together = Together()
         try:
             if found is None:
-                if result.status is Outcome.SUCCESS:
-                    together.publish(f"{held.folder}/output.md", text.encode("utf-8", "replace"), over=True)
+                output = f"{held.folder}/output.md"
+                if report.text or not os.path.exists(output):
+                    together.publish(output, report.text.encode("utf-8", "replace"), over=True)
+                else:
+                    together.file(output)  # as the worker wrote it
                 together.publish(f"{held.folder}/result.yaml", result.to_yaml(), over=True)
                 together.folder(held.folder)
             together.sync()
         finally:
             together.drop()
-        self.context.make()
-        done = self._finisher.place([Finished(held, found or result, found is not None)])
+        if not os.path.isdir(f"{self.context.folder}/agent_outputs"):
+            self.context.make()
+        done = self._finisher.place([Finished(held, result, found is not None)])
         self.queue.sync()
         self._finisher.settle(done)
+        kind, said, of_run = told(done[0])
+        self._tell(kind, held.id, said, **of_run)
+        nudging.nudge(self.queue.root)
         return done[0].result
 
-    def _keep_late(self, task_id: str, run: int, outcome: Outcome, text: str, error: str) -> str:
-        folder = self.queue.run_folder(task_id, run)
-        if not os.path.isdir(folder):
-            return ""
-        for number in range(1, 100):
-            path = f"{folder}/late.md" if number == 1 else f"{folder}/late.{number}.md"
-            try:
-                files.publish(path, f"{outcome}: {error}\n\n{text}\n".encode("utf-8", "replace"))
-            except AlreadyExists:
-                continue
-            return os.path.relpath(path, self.queue.root)
-        return ""
+    @contextmanager
+    def _hold(self, held: Held) -> Iterator[bool]:
+        """Lock a run while something is reported on it; False if somebody else has it. Raises Refused if there is
+        none."""
+        if noted_run(self.queue.assignment_path(held.id, held.slot)) == held.number:
+            os.makedirs(held.folder, exist_ok=True)  # only the note is durable: a power cut may have taken the folder
+        try:
+            fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            raise Refused(f"{held.id}: there is no run {held.number} of it") from None
+        try:
+            yield _locked(fd)
+        finally:
+            os.close(fd)
 
-    # -- take back --------------------------------------------------------------------------
+    # -- end what a worker has, without asking it -------------------------------------------
 
-    def held(self) -> list[Held]:
-        """What workers have now."""
+    def end(self, held: Held, report: Report, still: Callable[[], bool] = lambda: True) -> Result | None:
+        """End a run in its worker's place; None if it is over, somebody reports on it now, or `still` says no."""
+        with self._hold(held) as is_ours:
+            if not is_ours or not still():
+                return None
+            if self.lost(held):
+                if not os.path.lexists(self.queue.path(State.ASSIGNED, held.id)):  # died after the commit
+                    self.queue.unassign(held.id, held.slot, held.number)
+                return None
+            return self.place(held, report)
+
+    def free(self, task_id: str) -> None:
+        """Bring a task back that somebody claimed who died before he wrote down that he has it."""
+        numbers = self.queue.run_numbers(task_id)
+        held = Held(task_id, "", 0, self.queue.run_folder(task_id, numbers[-1] if numbers else 0))
+        with self._hold(held) if numbers else nullcontext(True) as is_ours:
+            if is_ours and not self.queue.assignments().get(task_id):
+                try:
+                    self.queue.release(task_id)
+                except (FileNotFoundError, FileExistsError):
+                    return
+                self.queue.sync()
+                self._tell("recovered", task_id, "was claimed by somebody who died; back to pending")
+
+    def held(self, worker: str = "") -> list[Held]:
+        """What workers have now (this one has), and the notes of what they had."""
         found = []
         for task_id, names in self.queue.assignments().items():
             for name in names:
-                if "@" in name:
-                    slot, _, number = runs.assigned_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
+                _, mark, slot = name.removesuffix(".yaml").partition("@")
+                if mark and worker in ("", slot):
+                    number = noted_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
                     found.append(Held(task_id, slot, number, self.queue.run_folder(task_id, number)))
-        return found
-
-    def heard_at(self, held: Held) -> float:
-        """When the run, or its worker, was last heard of (epoch seconds, by the worker's clock)."""
-        try:
-            run = os.stat(f"{held.folder}/alive").st_mtime
-        except OSError:
-            run = 0.0
-        return max(run, self.roster.beat_at(held.slot))
-
-    def take_back(self, held: Held, heard_at: float) -> Result | None:
-        """End a run whose worker is silent since `heard_at`; None if it spoke after all, or somebody is at it."""
-        with _hold(held) as is_ours:
-            if not is_ours or self.heard_at(held) != heard_at or self._lost(held):
-                return None
-            why = f"{held.slot} was not heard of for {STALE_SECONDS:.0f} s"
-            return self._place(held, self._result(held, Outcome.LOST, why, {}, {}))
+        return sorted(found, key=lambda one: natural(one.id))
 
 
-class Watch:
-    """Which workers are silent, by the clock of whoever watches: only time that he lived counts, so that a machine
-    that slept takes nothing from anybody."""
-
-    def __init__(self, pull: Pull) -> None:
-        self._pull = pull
-        self.roster = pull.roster
-        self._seen: dict[tuple[str, str, int], tuple[float, float]] = {}  # run → heard at, first seen so (lived)
-
-    def look(self, lived: float) -> list[Result]:
-        """Take back what has been silent for STALE_SECONDS of `lived` time; what became of it."""
-        ended, seen = [], {}
-        for held in self._pull.held():
-            key, heard = held[:3], self._pull.heard_at(held)
-            before, since = self._seen.get(key, (heard, lived))
-            seen[key] = (heard, since if before == heard else lived)
-            if lived - seen[key][1] >= STALE_SECONDS and (result := self._pull.take_back(held, heard)):
-                ended.append(result)
-        self._seen = seen
-        return ended
-
-
-@contextmanager
-def _hold(held: Held) -> Iterator[bool]:
-    """Lock a run while something is reported on it; False if somebody else has it, or there is no such run."""
-    try:
-        fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        raise Refused(f"{held.id}: there is no run {held.number} of it") from None
-    try:
-        yield _locked(fd)
-    finally:
-        os.close(fd)
+def assignment(held: Held, entry: Entry) -> Assignment:
+    """A claimed run, as its worker is told of it."""
+    task = entry.task
+    return Assignment(
+        task.id, held.number, task.description, f"{held.folder}/prompt.md", f"{held.folder}/output.md",
+        task.task_type or "", entry.priority.name.lower(), task.requirements,
+    )  # fmt: skip
 
 
 def _locked(fd: int, seconds: float = 1.0) -> bool:
@@ -312,3 +275,13 @@ def _locked(fd: int, seconds: float = 1.0) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.005)
+
+
+def noted_run(path: str) -> int:
+    """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
+    try:
+        with open(path, "rb") as file:
+            match = _RUN.search(file.read(4096))
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -18,9 +19,12 @@ from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, Orchestrat
 from orchestrator.names import id_problem, natural, nearest, printable
 from orchestrator.reading import parse_mapping
 from orchestrator.runs import epoch, utc, words
+from orchestrator.task import Task
 from orchestrator.writing import Scalar
 
 STALE_SECONDS = 60.0  # without a heartbeat
+ID_BYTES = 60  # <task>@<worker>.yaml has to fit into a name
+_SLOT = re.compile(r"agent_\d+")
 
 
 class Worker(NamedTuple):
@@ -65,8 +69,14 @@ class Roster:
         Raises OrchestrateError for what cannot be, AlreadyExists if one of that id was heard of lately and
         `replace` is false.
         """
-        if problem := id_problem(agent_id):
+        if problem := id_problem(agent_id) or (
+            _SLOT.fullmatch(agent_id) and "is the name of a slot of the dispatcher's"
+        ):
             raise OrchestrateError(f"agent id {problem}")
+        if len(agent_id.encode()) > ID_BYTES:
+            raise OrchestrateError(f"agent id is longer than {ID_BYTES} bytes")
+        if problem := id_problem(agent_type):
+            raise OrchestrateError(f"agent type {problem}")
         kept = dict(metadata or {})
         most = kept.pop("max_concurrent_tasks", 1)
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
@@ -80,7 +90,8 @@ class Roster:
             silent = self.silent(agent_id, time.time())
             if silent is not None and silent < STALE_SECONDS and not replace:
                 raise AlreadyExists(
-                    f"{agent_id}: a worker of that id was heard of {silent:.0f} s ago; choose another id, or unregister it first"
+                    f"{agent_id}: a worker of that id was heard of {silent:.0f} s ago; choose another id, or --replace it "
+                    "if you know that it is gone"
                 )
             files.replace(f"{self.folder}/{agent_id}.yaml", worker.to_yaml())
             self.beat(agent_id)
@@ -108,6 +119,10 @@ class Roster:
     def all(self) -> list[Worker]:
         """Those whose file can be read."""
         return [worker for one in self.ids() if (worker := self._read(one))]
+
+    def names(self) -> list[str]:
+        """What a task's preferred_agent may say: the ids of workers, and their types."""
+        return list(dict.fromkeys([*self.ids(), *(worker.agent_type for worker in self.all())]))
 
     def worker(self, agent_id: str) -> Worker:
         """Raises NotFound, with the nearest name."""
@@ -155,3 +170,16 @@ class Roster:
             )
         except (OSError, InvalidTask, TypeError, ValueError, AttributeError, RecursionError):
             return None
+
+
+def cannot(worker: Worker, task: Task) -> str:
+    """Why this worker can never do this task; "" if it can."""
+    if task.preferred_agent not in (None, worker.agent_id, worker.agent_type):
+        return f"is for {task.preferred_agent}"
+    if task.run is not None:
+        return "has a 'run:' script, which only a shell agent runs"
+    lacking = [one for one in task.requirements if one not in worker.capabilities]
+    if not lacking:
+        return ""
+    held = ", ".join(worker.capabilities) or "none"
+    return f"needs {', '.join(lacking)}{nearest(lacking[0], worker.capabilities)}; {worker.agent_id} has {held}"

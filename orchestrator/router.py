@@ -264,7 +264,9 @@ def why_waiting(
     if any(agent.free for agent in able):
         return "starts next"
     parts = [
-        f"{agent.name} {agent.paused}"
+        f"for worker {agent.name}, who has {len(agent.busy)} of {agent.settings.max_instances} and {agent.paused}"
+        if agent.worker_type
+        else f"{agent.name} {agent.paused}"
         if agent.paused
         else f"no free slot of {agent.name} ({len(agent.busy)} of {agent.settings.max_instances} busy)"
         for agent in able

@@ -11,7 +11,6 @@ assigned.yaml  who had it, once that is over
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
 import time
@@ -23,8 +22,6 @@ from orchestrator.errors import AlreadyExists, InvalidTask
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Outcome, State
 from orchestrator.writing import Value, to_yaml
-
-PROGRESS_BYTES = 1_000_000  # of one report of progress
 
 
 def utc(moment: float) -> str:
@@ -68,6 +65,7 @@ class Result(NamedTuple):
     counts: bool = True  # whether this attempt counts against max_retries
     title: str = ""
     kinds: tuple[str, ...] = ()  # what the task was about: its type and requirements
+    metrics: dict[str, float] | None = None  # what else its worker measured
 
     @property
     def mark(self) -> str:
@@ -102,6 +100,7 @@ class Result(NamedTuple):
             "paused_until": utc(math.ceil(self.paused_until)) if self.paused_until else None,
             "counts": None if self.counts else False,
             "kinds": self.kinds or None,
+            "metrics": self.metrics,
         }
         return to_yaml(fields)
 
@@ -129,6 +128,7 @@ def read_result(path: str) -> Result | None:
             paused_until=epoch(values["paused_until"]) if values.get("paused_until") else None,
             counts=bool(values.get("counts", True)),
             title=str(values.get("title", "")),
+            metrics=values.get("metrics"),
             **{key: words(values.get(key)) for key in (*FACTS, "kinds")},
         )
     except (KeyError, ValueError, TypeError):
@@ -217,10 +217,10 @@ def read_record(folder: str) -> Record | None:
         return None
 
 
-def take_alive(folder: str) -> int:
+def take_alive(folder: str, patience: int = 20) -> int:
     """Open and lock the run's `alive` file; the descriptor that the agent shall inherit."""
     fd = os.open(f"{folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    for attempt in range(20):  # whoever only looks holds it for microseconds
+    for attempt in range(patience):  # whoever only looks holds it for microseconds
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return fd
@@ -252,27 +252,6 @@ def has_begun(folder: str) -> bool:
     except OSError:
         return False
     return b"\npid: " in content
-
-
-def last_progress(folder: str) -> tuple[float | None, Any]:
-    """(percent, finding) of a run's last report; (None, None) if it has made none. A torn last line is passed over."""
-    percent, finding = None, None
-    try:
-        with open(f"{folder}/progress.jsonl", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * PROGRESS_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return None, None
-    for line in reversed(lines):
-        try:
-            row = json.loads(line)
-            percent = float(row["percent"]) if percent is None else percent
-            finding = row.get("findings")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            continue
-        if finding is not None:
-            break
-    return percent, finding
 
 
 def read_exit(folder: str) -> int | None:

@@ -101,12 +101,13 @@ class Spool(Places):
     def release(self, task_id: str) -> None:
         """assigned → pending: to be tried again. Raises FileExistsError, FileNotFoundError; nothing changed then."""
         mine, there = self.path(State.ASSIGNED, task_id), self.path(State.PENDING, task_id)
-        if files.same(mine, there):  # a copy came back while it ran (git reset); nothing is lost under it
-            os.replace(mine, there)
-            self._together.folder(os.path.dirname(mine))
-            self._together.folder(os.path.dirname(there))
-        else:
-            self._move(mine, there, State.ASSIGNED, State.PENDING)
+        with locks.locked(f"{self.own}/release.lock"):  # nobody takes it for a copy meanwhile
+            if not files.same(mine, there):
+                self._move(mine, there, State.ASSIGNED, State.PENDING)
+                return
+            os.replace(mine, there)  # a copy came back while it ran (git reset); nothing is lost under it
+        self._together.folder(os.path.dirname(mine))
+        self._together.folder(os.path.dirname(there))
 
     def place_result(self, task_id: str, state: State, run_result: str) -> None:
         """Give a run's result its name beside where the task is about to go. Twice does no harm."""
@@ -142,9 +143,12 @@ class Spool(Places):
         except FileNotFoundError:
             pass
 
-    def drop_copy(self, path: str) -> None:
-        """Remove a file whose bytes are kept elsewhere already."""
-        os.unlink(path)
+    def drop_copy(self, path: str, kept: str = "") -> None:
+        """Remove a file whose bytes are kept elsewhere already; not if that (`kept`) has just come back to its place."""
+        with locks.locked(f"{self.own}/release.lock"):
+            if kept and (not os.path.exists(kept) or os.path.samefile(path, kept)):
+                return
+            os.unlink(path)
         self._together.folder(os.path.dirname(path))
 
     def reject(self, path: str, before: State, reason: str) -> str:

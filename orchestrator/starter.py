@@ -97,6 +97,7 @@ class Starter:
                 self.intake.look([entry.name], wall)
                 continue
             waiting.take(entry.task.id)
+            self.intake.catch_up(entry, wall)
             route.took(agent, slot)
             claimed.append(Claim(entry, agent, slot, content))
         for one in claimed:

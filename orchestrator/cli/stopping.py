@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from orchestrator import app, runs
+from orchestrator import app, nudging, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
@@ -25,7 +25,7 @@ SIGNALS = {"leave": signal.SIGTERM, "wait": signal.SIGINT, "now": signal.SIGQUIT
 def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
     """Ask the dispatcher to stop, and wait until it has."""
     lock = f"{root}/.orchestrator/dispatcher.lock"
-    pid = app.running_pid(root)
+    pid = nudging.running_pid(root)
     if not pid:
         _without_dispatcher(root, how, as_json)
         return
@@ -95,7 +95,7 @@ def cancel_task(root: str, task_id: str) -> str:
                 state=State.FAILED, reason=f"cancelled by a person while it was {state}; 'orchestrate retry {task_id}' brings it back",
             )  # fmt: skip
             queue.cancel_waiting(task_id, result.to_yaml())
-            app.nudge(root)
+            nudging.nudge(root)
             return "cancelled"
         except FileNotFoundError:  # claimed or ended in this very moment: look again
             if time.monotonic() > deadline:
@@ -111,8 +111,8 @@ def _cancel_running(queue: Spool, task_id: str) -> str:
         raise FileNotFoundError(folder)
     with open(f"{folder}/cancelled", "w", encoding="ascii"):
         pass
-    if app.running_pid(queue.root):
-        app.nudge(queue.root)
+    if nudging.running_pid(queue.root):
+        nudging.nudge(queue.root)
         return "is being ended (interrupt, then kill after the grace)"
     print(f"{task_id}  no dispatcher runs; ending it here", file=sys.stderr)
     app.end_without_dispatcher(queue.root, task_id)
@@ -125,4 +125,4 @@ def end_pause(root: str, name: str) -> None:
     if name not in registry.agents:
         raise NotFound(f"{printable(name)}: no such agent{nearest(name, registry.agents)}")
     registry.resume(name)
-    app.nudge(root)
+    nudging.nudge(root)
