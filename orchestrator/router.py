@@ -129,9 +129,9 @@ class CapabilityRouter:
         """Say what could start now, with its rank (lower is more urgent): some of it only one agent can do."""
         self.left = {}
         for rank, task in waiting:
-            able = [self.agents[place] for place in self.able(task)]
-            if len(able) == 1:
-                self.left[able[0].name] = min(rank, self.left.get(able[0].name, rank))
+            if len(able := self.able(task)) == 1:
+                name = self.agents[able[0]].name
+                self.left[name] = min(rank, self.left.get(name, rank))
 
     def choose(self, task: Task, avoid: str = "", rank: int = 0) -> tuple[str, str] | None:
         """(agent, slot) for a task of this rank; None if it has to wait. `avoid`: the slot of its last attempt."""
@@ -152,16 +152,13 @@ class CapabilityRouter:
         """(task, agent, slot): what starts next; None if nothing can."""
         if not any(agent.free for agent in self.agents):
             return None
+        heads = waiting.heads(now)
         if len(self.agents) > 1:
-            self.leave((rank, entry.task) for rank, entry in waiting.heads(now))
-
-        def choice(entry: Entry) -> tuple[str, str] | None:
-            rank = waiting.effective(entry.priority, entry.arrival, now)
-            return self.choose(entry.task, entry.attempt.last_slot, rank)
-
-        entry = waiting.best(now, lambda one: choice(one) is not None)
-        found = choice(entry) if entry else None
-        return (entry, *found) if entry and found else None
+            self.leave((rank, entry.task) for rank, entry in heads)
+        for rank, entry in heads:
+            if choice := self.choose(entry.task, entry.attempt.last_slot, rank):
+                return (entry, *choice)
+        return None
 
     def _is_left(self, agent: AgentView, able: Sequence[int], rank: int) -> bool:
         """Whether its last slot is left to a task that only it can do. Not if nobody else could do this one soon."""

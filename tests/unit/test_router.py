@@ -262,8 +262,8 @@ def test_a_worker_may_be_what_a_task_is_for_and_is_given_nothing() -> None:
     worker = AgentView("w", settings, AGENTS["command"], (), frozenset(), "fetches its work itself", worker_type="human")
     agents = [agent("a"), worker]
     assert choose(task(requirements=("sql",)), agents) is None
-    assert why(agents, requirements=("sql",)) == "w fetches its work itself"
-    assert why(agents, preferred_agent="human") == "w fetches its work itself"
+    assert why(agents, requirements=("sql",)) == "for worker w, who has 0 of 2 and fetches its work itself"
+    assert why(agents, preferred_agent="human") == "for worker w, who has 0 of 2 and fetches its work itself"
 
 
 # -- balance ------------------------------------------------------------------------------------
