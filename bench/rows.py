@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import choosing
 import trouble
 from tools import (
     Bound,
@@ -392,6 +393,7 @@ ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "throughput": throughput,
     "idle": idle,
     "calls": calls,
+    "choosing": choosing.choosing,
     "restart": trouble.restart,
     "garbage": trouble.garbage,
 }

@@ -27,9 +27,14 @@ class AgentCapability(NamedTuple):
     agent_id: str
     agent_type: str  # of an agent its adapter, of a worker what it registered as
     capabilities: tuple[str, ...]  # as configured or registered
-    learned: Mapping[str, float]  # capability → confidence, 0 to 1
     max_concurrent_tasks: int
     metadata: Mapping[str, Scalar] = {}
+    standing: Standing = Standing()  # how well it does
+
+    @property
+    def learned(self) -> Mapping[str, float]:
+        """Capability → confidence, 0 to 1."""
+        return self.standing.learned
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -116,7 +121,7 @@ class Known:
         """How many there are, how well they do on average, and how often there is each capability."""
         now = time.time()
         everyone = self._everyone(now)
-        rates = [s.success_rate for one in everyone if (s := self.performance.of(one.agent_id, now)).runs]
+        rates = [one.standing.success_rate for one in everyone if one.standing.runs]
         skills: dict[str, int] = {}
         for capability in (capability for one in everyone for capability in one.all):
             skills[capability] = skills.get(capability, 0) + 1
@@ -169,21 +174,19 @@ class Known:
         return [*agents, *(self._of_worker(one, now) for one in self.roster.all() if one.agent_id not in self.agents)]
 
     def _of_agent(self, name: str, agent: AgentConfig, now: float) -> AgentCapability:
-        kind, learned = adapter_for(name, agent).kind, self.performance.of(name, now).learned
-        return AgentCapability(name, kind, agent.capabilities, learned, agent.max_instances)
+        kind, standing = adapter_for(name, agent).kind, self.performance.of(name, now)
+        return AgentCapability(name, kind, agent.capabilities, agent.max_instances, {}, standing)
 
     def _of_worker(self, one: Worker, now: float) -> AgentCapability:
-        learned = self.performance.of(one.agent_id, now).learned
-        return AgentCapability(
-            one.agent_id, one.agent_type, one.capabilities, learned, one.max_concurrent_tasks, one.metadata
-        )
+        standing, most = self.performance.of(one.agent_id, now), one.max_concurrent_tasks
+        return AgentCapability(one.agent_id, one.agent_type, one.capabilities, most, one.metadata, standing)
 
     def slots_of(self, name: str) -> Sequence[str]:
         """Where its runs are counted: its slots; a worker counts under its own name."""
         return (name,)
 
     def _health(self, one: AgentCapability, running: Mapping[str, list[str]], now: float) -> AgentHealth:
-        name, standing = one.agent_id, self.performance.of(one.agent_id, now)
+        name, standing = one.agent_id, one.standing
         count = sum(len(running.get(slot, ())) for slot in self.slots_of(name))
         status, why = self._status(name, standing, now)
         rate, ms = standing.success_rate, standing.seconds * 1000

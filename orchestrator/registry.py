@@ -124,8 +124,7 @@ class AgentRegistry(Known):
 
     def names(self) -> list[str]:
         """What a task may name in `preferred_agent`: agents, workers, kinds of workers."""
-        workers = self.roster.all()
-        return [*self.agents, *(one.agent_id for one in workers), *dict.fromkeys(one.agent_type for one in workers)]
+        return [*self.agents, *self.roster.names()]
 
     def everybody(self, now: float) -> list[AgentView]:
         """All agents, and all workers after them, as they are now: whom a task may be for, for those who look."""

@@ -55,6 +55,7 @@ class Roster:
 
     def __init__(self, own: str) -> None:
         self.folder = f"{own}/workers"
+        self._kept: dict[str, tuple[tuple[int, int, int], Worker]] = {}  # as they were last read
 
     def register(
         self,
@@ -153,6 +154,11 @@ class Roster:
 
     def _read(self, agent_id: str) -> Worker | None:
         try:
+            status = os.stat(f"{self.folder}/{agent_id}.yaml")
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            kept = self._kept.get(agent_id)
+            if kept and kept[0] == stamp:
+                return kept[1]
             with open(f"{self.folder}/{agent_id}.yaml", "rb") as file:
                 content = file.read(1_000_000)
             try:
@@ -160,7 +166,7 @@ class Roster:
             except ValueError:  # a person wrote it
                 values = parse_mapping(content)
             metadata = values.get("metadata")
-            return Worker(
+            worker = Worker(
                 agent_id,
                 words(values.get("capabilities")),
                 str(values.get("agent_type", "worker")),
@@ -168,6 +174,8 @@ class Roster:
                 metadata if isinstance(metadata, dict) else {},
                 epoch(values.get("registered_at")),
             )
+            self._kept[agent_id] = (stamp, worker)
+            return worker
         except (OSError, InvalidTask, TypeError, ValueError, AttributeError, RecursionError):
             return None
 

@@ -14,7 +14,7 @@ from orchestrator.config import AgentConfig
 from orchestrator.performance import Standing
 from orchestrator.states import State
 from orchestrator.task import Task
-from orchestrator.waiting import Entry, Route, route_of
+from orchestrator.waiting import Entry, Route, Waiting, route_of
 
 SKEWED = 0.5  # difference of load, as shares, from which it is worth a word
 
@@ -129,9 +129,9 @@ class CapabilityRouter:
         """Say what could start now, with its rank (lower is more urgent): some of it only one agent can do."""
         self.left = {}
         for rank, task in waiting:
-            able = [self.agents[place] for place in self.able(task)]
-            if len(able) == 1:
-                self.left[able[0].name] = min(rank, self.left.get(able[0].name, rank))
+            if len(able := self.able(task)) == 1:
+                name = self.agents[able[0]].name
+                self.left[name] = min(rank, self.left.get(name, rank))
 
     def choose(self, task: Task, avoid: str = "", rank: int = 0) -> tuple[str, str] | None:
         """(agent, slot) for a task of this rank; None if it has to wait. `avoid`: the slot of its last attempt."""
@@ -147,6 +147,18 @@ class CapabilityRouter:
             if best is None or key < best[0]:
                 best = (key, agent.name, slot)
         return best[1:] if best else None
+
+    def next_of(self, waiting: Waiting, now: float) -> tuple[Entry, str, str] | None:
+        """(task, agent, slot): what starts next; None if nothing can."""
+        if not any(agent.free for agent in self.agents):
+            return None
+        heads = waiting.heads(now)
+        if len(self.agents) > 1:
+            self.leave((rank, entry.task) for rank, entry in heads)
+        for rank, entry in heads:
+            if choice := self.choose(entry.task, entry.attempt.last_slot, rank):
+                return (entry, *choice)
+        return None
 
     def _is_left(self, agent: AgentView, able: Sequence[int], rank: int) -> bool:
         """Whether its last slot is left to a task that only it can do. Not if nobody else could do this one soon."""

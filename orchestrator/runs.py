@@ -128,9 +128,8 @@ def read_result(path: str) -> Result | None:
             paused_until=epoch(values["paused_until"]) if values.get("paused_until") else None,
             counts=bool(values.get("counts", True)),
             title=str(values.get("title", "")),
-            kinds=words(values.get("kinds")),
             metrics=values.get("metrics"),
-            **{key: words(values.get(key)) for key in FACTS},
+            **{key: words(values.get(key)) for key in (*FACTS, "kinds")},
         )
     except (KeyError, ValueError, TypeError):
         return None

@@ -85,17 +85,11 @@ class Starter:
         waiting, route = self.intake.waiting, self._router
         waiting.wake(wall)
         route.see(self.registry.views({live.slot: live.agent for live in self.supervisor}, wall))
-        while any(view.free for view in route.agents):
-            if len(route.agents) > 1:
-                route.leave((rank, entry.task) for rank, entry in waiting.heads(wall))
-            entry = waiting.best(wall, lambda one: self._choice(one, wall) is not None)
-            if entry is None:
-                break
+        while found := route.next_of(waiting, wall):
+            entry, agent, slot = found
             content = self.intake.current(entry, wall)
             if content is None:
                 continue
-            choice = self._choice(entry, wall)
-            assert choice is not None
             try:
                 self.queue.claim(entry.name, entry.task.id)
             except (FileExistsError, FileNotFoundError):
@@ -104,17 +98,13 @@ class Starter:
                 continue
             waiting.take(entry.task.id)
             self.intake.catch_up(entry, wall)
-            route.took(*choice)
-            claimed.append(Claim(entry, *choice, content))
+            route.took(agent, slot)
+            claimed.append(Claim(entry, agent, slot, content))
         for one in claimed:
             self.queue.assign(
                 one.entry.task.id, one.slot, one.agent, one.entry.attempt.made + 1, runs.utc(wall), process.boot_id()
             )
         return claimed
-
-    def _choice(self, entry: Entry, wall: float) -> tuple[str, str] | None:
-        rank = self.intake.waiting.effective(entry.priority, entry.arrival, wall)
-        return self._router.choose(entry.task, entry.attempt.last_slot, rank)
 
     def give_back(self, claimed: Sequence[Claim], error: OSError) -> None:
         """No room on the disk to write down who has them: nobody has them."""

@@ -41,7 +41,7 @@ class Attempt(NamedTuple):
 class Entry:
     """One waiting task."""
 
-    __slots__ = ("arrival", "attempt", "name", "priority", "queued", "stamp", "task", "unmet")
+    __slots__ = ("arrival", "attempt", "name", "priority", "queued", "route", "stamp", "task", "unmet")
 
     def __init__(
         self, task: Task, name: str, arrival: float, stamp: Stamp, priority: Priority, attempt: Attempt
@@ -54,10 +54,7 @@ class Entry:
         self.attempt = attempt
         self.unmet: set[str] = set()  # dependencies that are not completed
         self.queued = False  # lies in a heap
-
-    @property
-    def route(self) -> Route:
-        return route_of(self.task)
+        self.route = route_of(task)
 
 
 class Waiting:
@@ -134,30 +131,25 @@ class Waiting:
                 self._queue(entry, now)
         return self._later[0][0] if self._later else None
 
-    def heads(self, now: float) -> Iterator[tuple[int, Entry]]:
-        """The first task of each route and priority that could start now, with its rank: lower is more urgent."""
+    def heads(self, now: float) -> list[tuple[int, Entry]]:
+        """The first task of each route that could start now, with its rank (lower is more urgent), the first first."""
+        found = []
         for route, heaps in self._ready.items():
+            first: tuple[int, tuple[float, tuple[object, ...], str]] | None = None
             for priority, heap in heaps.items():
                 while heap and not self._is_current(heap[0], route, priority):
                     heapq.heappop(heap)
                 if heap:
-                    yield self.effective(priority, heap[0][0], now), self.by_id[heap[0][2]]
+                    key = (self.effective(priority, heap[0][0], now), heap[0])
+                    first = key if first is None else min(first, key)
+            if first is not None:
+                found.append(first)
+        return [(rank, self.by_id[item[2]]) for rank, item in sorted(found)]
 
     def best(self, now: float, may_start: Callable[[Entry], bool]) -> Entry | None:
-        """The task to start next among the routes that could start one: by priority, then by arrival."""
-        found: tuple[int, float, tuple[object, ...]] | None = None
-        best: Entry | None = None
-        allowed: dict[tuple[Route, int], bool] = {}  # the same for all of a route and a rank
-        for rank, entry in self.heads(now):
-            key = (rank, entry.arrival, natural(entry.task.id))
-            if found is not None and key >= found:
-                continue
-            of = (entry.route, rank)
-            if of not in allowed:
-                allowed[of] = may_start(entry)
-            if allowed[of]:
-                found, best = key, entry
-        return best
+        """The task to start next among the routes that could start one: by priority, then by arrival. Whether one may
+        start is the same for all of a route, or the more urgent may."""
+        return next((entry for _, entry in self.heads(now) if may_start(entry)), None)
 
     def effective(self, priority: Priority, arrival: float, now: float) -> int:
         """LOW that has waited long enough counts as NORMAL."""

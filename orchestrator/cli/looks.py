@@ -112,7 +112,7 @@ def agents(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """List the agents and whether they can work.
+    """List the agents and workers, whether they can work, and how well it went.
 
     Example: orchestrate agents --resume claude
     """
@@ -120,33 +120,36 @@ def agents(
         from orchestrator.cli.stopping import end_pause
 
         end_pause(root(), resume)
-    from orchestrator.cli.paint import Paint, columns
-    from orchestrator.cli.views import Views
+    from orchestrator.cli.routing import show_agents
 
-    views = Views(root()).agents()
-    state = {view.name: view.paused or ("ready" if view.free else "busy") for view in views}
-    if as_json:
-        put([
-            {
-                "name": view.name, "adapter": view.adapter.kind, "command": view.settings.command,
-                "slots": len(view.slots), "busy": len(view.busy), "capabilities": list(view.settings.capabilities),
-                "state": state[view.name],
-            }
-            for view in views
-        ])  # fmt: skip
-        return
-    lines = [
-        (
-            v.name,
-            v.adapter.kind,
-            f"{len(v.busy)} of {len(v.slots)}",
-            state[v.name],
-            ",".join(v.settings.capabilities),
-            v.settings.command,
-        )
-        for v in views
-    ]
-    columns(lines, Paint(), ("AGENT", "ADAPTER", "BUSY", "STATE", "CAN", "COMMAND"))
+    show_agents(root(), as_json)
+
+
+@app.command()
+def why(task_id: TaskId, as_json: Json = False) -> None:
+    """Say who would do a task: every agent, whether it may, and what its score is made of.
+
+    The score is success rate × (1 − running ÷ most at once).
+
+    Example: orchestrate why task_001
+    """
+    from orchestrator.cli.routing import show_why
+
+    show_why(root(), task_id, as_json)
+
+
+@app.command()
+def route(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="What it does anyhow: nothing is started by it.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Say what would start now, and where; and whether the load is skewed.
+
+    Example: orchestrate route --dry-run
+    """
+    from orchestrator.cli.routing import show_route
+
+    show_route(root(), as_json)
 
 
 @app.command()

@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], type]] = {
     "status": ((), dict),
     "tasks": ((), list),
     "agents": ((), list),
+    "why": (("held",), dict),
+    "route": (("--dry-run",), dict),
     "show": (("done",), dict),
     "logs": (("done",), dict),
     "wait": (("done",), list),

@@ -154,7 +154,9 @@ def test_while_config_is_broken_looking_adding_and_cancelling_go_on_with_the_las
         said = [line for line in done.stderr.splitlines() if f"{SAID}; until it is mended the last good" in line]
         assert len(said) == (words[0] != "retry"), (words, done)  # retry has no need of it
     assert queue.json("agents")[0] | {"command": ""} == {
-        "name": "fake", "adapter": "command", "command": "", "slots": 4, "busy": 0, "capabilities": [], "state": "ready"
+        "name": "fake", "adapter": "command", "command": "", "slots": 4, "busy": 0, "capabilities": [], "state": "ready",
+        "learned": {}, "worker": False, "status": "healthy", "why": "", "success_rate": 1.0, "avg_completion_ms": 0.0,
+        "runs": 0,
     }  # fmt: skip
     assert "did you mean 'fake'" in queue.run("add", "x", "--agent", "fakke").stderr
     for words in (("start",), ("start", "-f"), ("validate",), ("doctor",)):

@@ -37,7 +37,7 @@ def test_agents_and_workers_are_in_one_registry(registry: AgentRegistry) -> None
 
 
 def test_what_cannot_be_is_refused_with_what_to_do(registry: AgentRegistry) -> None:
-    with pytest.raises(AlreadyExists, match=r"config\.yaml has that name"):
+    with pytest.raises(AlreadyExists, match="has that name; choose another"):
         registry.register_agent("claude")
     with pytest.raises(Refused, match="take it out there"):
         registry.unregister_agent("claude")
@@ -92,8 +92,9 @@ def test_statistics_are_of_all(registry: AgentRegistry) -> None:
     registry.update_agent_performance("ann", True)
     registry.update_agent_performance("claude", True)
     registry.update_agent_performance("claude", False)
+    registry.register_agent("new")
     found = registry.get_agent_statistics()
-    assert (found.total_agents, found.avg_success_rate) == (2, 0.75)
+    assert (found.total_agents, found.avg_success_rate) == (3, 0.75)
     assert found.skill_distribution == {"code": 1, "sql": 1, "web": 2}
 
 

@@ -1,0 +1,126 @@
+"""`agents`, `why` and `route`: who can do what, how well, and where the next tasks would go. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.cli.base import put
+from orchestrator.cli.paint import Paint, columns
+from orchestrator.cli.views import Views
+from orchestrator.names import counted
+from orchestrator.router import CapabilityRouter
+from orchestrator.states import State
+from orchestrator.waiting import Entry
+
+
+def show_agents(root: str, as_json: bool) -> None:
+    """Every agent and worker: what it does now, how well it did."""
+    registry = Views(root).registry()
+    views = registry.everybody(Views(root).now)
+    health = {one.agent_id: one for one in registry.get_all_health()}
+    state = {view.name: view.paused or ("ready" if view.free else "busy") for view in views}
+    if as_json:
+        put([
+            {
+                "name": view.name, "adapter": view.kind, "command": view.settings.command,
+                "slots": view.settings.max_instances, "busy": len(view.busy),
+                "capabilities": list(view.settings.capabilities), "learned": dict(view.standing.learned),
+                "state": state[view.name], "worker": bool(view.worker_type),
+                **{key: value for key, value in health[view.name]._asdict().items()
+                   if key in ("status", "why", "success_rate", "avg_completion_ms", "runs")},
+            }
+            for view in views
+        ])  # fmt: skip
+        return
+    lines = [
+        (
+            v.name,
+            v.kind,
+            f"{len(v.busy)} of {v.settings.max_instances}",
+            state[v.name],
+            health[v.name].status,
+            went(v.standing.success_rate, v.standing.runs),
+            ",".join((*v.settings.capabilities, *(f"{k}~{c:.2f}" for k, c in v.standing.learned.items()))),
+            v.settings.command,
+        )
+        for v in views
+    ]
+    columns(lines, Paint(), ("AGENT", "ADAPTER", "BUSY", "STATE", "HEALTH", "WENT WELL", "CAN", "COMMAND"))
+
+
+def went(rate: float, runs: int) -> str:
+    """`95 % of 20`; "no runs yet"."""
+    return f"{rate:.0%} of {counted(runs, 'run')}".replace("%", " %") if runs else "no runs yet"
+
+
+def show_why(root: str, task_id: str, as_json: bool) -> None:
+    """Every agent, weighed for one task. Raises NotFound."""
+    views = Views(root)
+    state, path = views.find(task_id)
+    reason = views.reason(task_id, state, path)
+    task, waiting = views.task_at(path, task_id), views.waiting()
+    router = CapabilityRouter(views.agents())
+    entry = waiting.by_id.get(task_id)
+    router.leave((rank, one.task) for rank, one in waiting.heads(views.now) if one.task.id != task_id)
+    rank = waiting.effective(entry.priority, entry.arrival, views.now) if entry else 0
+    rows = router.weigh(task, entry.attempt.last_slot if entry else "", rank)
+    shown = "running" if state is State.ASSIGNED else str(state)
+    if as_json:
+        put({
+            "task_id": task_id, "state": shown, "reason": reason, "requirements": list(task.requirements),
+            "preferred_agent": task.preferred_agent or "", "agents": [row._asdict() for row in rows],
+        })  # fmt: skip
+        return
+    print(f"{task_id} {shown}{f': {reason}' if reason else ''}")
+    asks = [f"the agent {task.preferred_agent}"] if task.preferred_agent else []
+    asks += [f"capability {one}" for one in task.requirements] + (["a shell"] if task.run is not None else [])
+    print(f"asks for {', '.join(asks) or 'nothing in particular'}\n")
+    lines = [
+        (
+            row.agent,
+            "chosen" if row.chosen else "may" if row.may else "no",
+            f"{row.score:.2f}",
+            f"{row.success_rate:.0%} × (1 − {row.running} ÷ {row.most})".replace("%", " %"),
+            f"{row.runs} runs",
+            row.why,
+        )
+        for row in rows
+    ]
+    columns(lines, Paint(), ("AGENT", "", "SCORE", "MADE OF", "SEEN", "WHY NOT"))
+
+
+def plan(views: Views) -> Iterator[tuple[Entry, str, str]]:
+    """What would start now, in that order: (task, agent, slot)."""
+    registry, waiting = views.registry(), views.waiting()
+    router = CapabilityRouter([view for view in registry.everybody(views.now) if not view.worker_type])
+    while found := router.next_of(waiting, views.now):
+        yield found
+        waiting.take(found[0].task.id)
+        router.took(found[1], found[2])
+
+
+def show_route(root: str, as_json: bool) -> None:
+    """What would start now and where, what stays, and whether the load is skewed."""
+    views = Views(root)
+    everybody = views.agents()
+    ready = [entry.task for _, entry in views.waiting().heads(views.now)]
+    advice = CapabilityRouter(everybody).should_rebalance(ready)
+    starts = list(plan(views))
+    stays = {entry.task.id: views.why(entry, everybody) for entry in views.waiting().in_order(views.now)}
+    could = ("starts next", "no dispatcher runs ('orchestrate start')")
+    stays = {one: "after those that start now" if why in could else why for one, why in stays.items()}
+    if as_json:
+        rows = [{"task_id": entry.task.id, "agent": agent, "slot": slot} for entry, agent, slot in starts]
+        put({"starts": rows, "stays": stays, "rebalance": advice})
+        return
+    columns(
+        [(entry.task.id, f"{agent} on {slot}", entry.task.title) for entry, agent, slot in starts],
+        Paint(),
+        ("STARTS", "WHERE", "TITLE"),
+    )
+    for task_id, reason in list(stays.items())[:20]:
+        print(f"{task_id} waits: {reason}")
+    if len(stays) > 20:
+        print(f"… and {counted(len(stays) - 20, 'more task')}")
+    if advice:
+        print(f"load: {advice}")
