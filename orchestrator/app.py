@@ -39,6 +39,7 @@ class Log:
               "review": "WARNING", "failed": "WARNING", "late": "WARNING"}  # fmt: skip
 
     def __init__(self, path: str, level: str, front: bool) -> None:
+        self._path = path
         self._least = logging.getLevelName(level.upper())
         self._front = front
         self._lines: list[tuple[float, str, str]] = []
@@ -57,6 +58,8 @@ class Log:
         lines, self._lines = self._lines, []
         if not lines:
             return
+        if self._is_gone():
+            self._file.close()  # the next line makes it anew
         text = "\n".join(
             f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))},{int(at % 1 * 1000):03d} {level:<7} {words}"
             for at, level, words in lines
@@ -66,6 +69,14 @@ class Log:
             for at, _, words in lines:
                 sys.stdout.write(f"{time.strftime('%H:%M:%S', time.localtime(at))} {words}\n")
             sys.stdout.flush()
+
+    def _is_gone(self) -> bool:
+        """Whether somebody deleted the file, or put another in its place."""
+        stream = self._file.stream
+        try:
+            return stream is not None and not os.path.samestat(os.stat(self._path), os.fstat(stream.fileno()))
+        except FileNotFoundError:
+            return os.path.isdir(os.path.dirname(self._path))
 
 
 def build(
@@ -94,17 +105,40 @@ def build(
     )
 
 
-def hold(root: str, wait: float = 3.0) -> FileLock:
-    """The right to move this root's tasks. Raises AlreadyRunning: one dispatcher a root."""
-    os.makedirs(f"{root}/.orchestrator", exist_ok=True)
-    lock = FileLock(f"{root}/.orchestrator/dispatcher.lock")
-    try:
+class Hold:
+    """The right to move this root's tasks: one dispatcher a root. Raises AlreadyRunning.
+
+    Others look at the lock file; but somebody may delete it, or all of .orchestrator/, under a running dispatcher. So
+    the root's folder itself is locked, too.
+    """
+
+    def __init__(self, root: str, wait: float = 3.0) -> None:
+        self._path = f"{root}/.orchestrator/dispatcher.lock"
+        os.makedirs(f"{root}/.orchestrator", exist_ok=True)
+        try:
+            self._folder = locks.hold_folder(root, wait)
+            self._take(wait)
+        except (Timeout, BlockingIOError):
+            raise AlreadyRunning(
+                f"{root}: a dispatcher runs already (pid {running_pid(root) or '?'}); 'orchestrate stop' ends it"
+            ) from None
+
+    def _take(self, wait: float) -> None:
+        lock = FileLock(self._path)
         lock.acquire(timeout=wait)
-    except Timeout:
-        raise AlreadyRunning(
-            f"{root}: a dispatcher runs already (pid {running_pid(root) or '?'}); 'orchestrate stop' ends it"
-        ) from None
-    return lock
+        self._lock, self._inode = lock, os.stat(self._path).st_ino
+
+    def keep(self) -> bool:
+        """Make the lock file anew if it was deleted; whether it was. Raises OSError."""
+        if os.path.exists(self._path) and os.stat(self._path).st_ino == self._inode:
+            return False
+        self._take(1.0)
+        return True
+
+    def release(self) -> None:
+        """Let another have it."""
+        self._lock.release()
+        os.close(self._folder)
 
 
 def running_pid(root: str) -> int:
@@ -142,7 +176,7 @@ def nudge(root: str) -> None:
 
 def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str], None]) -> None:
     """Be the dispatcher until a stop is asked and done. Raises AlreadyRunning, InvalidConfig."""
-    lock = hold(root)
+    lock = Hold(root)
     log: Log | None = None
     try:
         queue = TaskQueue(root)
@@ -155,6 +189,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
         dispatcher = build(root, settings, sizes, bell, [log, journal], process.become_subreaper())
         announce(dispatcher)
         dispatcher.announce = announce
+        dispatcher.keep = lambda: announce(dispatcher) if lock.keep() else None
         dispatcher.recover()
         dispatcher.tell("dispatching", "", f"pid {os.getpid()}, agents {dispatcher.agents_line()}")
         for name in dispatcher.registry.agents:
@@ -195,7 +230,7 @@ def start(root: str, agents: str) -> int:
 
 def end_without_dispatcher(root: str, only: str = "") -> list[str]:
     """End runs that no dispatcher watches over (all, or that of one task) and record them; their tasks."""
-    lock = hold(root)
+    lock = Hold(root)
     bell = Bell()
     try:
         notes = Notes(bell)

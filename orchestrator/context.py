@@ -53,16 +53,21 @@ class Context:
 
     def make(self) -> list[str]:
         """The pages that are missing, with a heading each; their names. Drafts of writers that died go."""
+        self.make_folders()
         for folder in (self.folder, f"{self.folder}/{OUTPUTS}", f"{self.folder}/{NOTES}"):
-            os.makedirs(folder, exist_ok=True)
             files.sweep_drafts(folder, time.time())
-        os.makedirs(os.path.dirname(self._lock), exist_ok=True)
         made = []
         for name, text in HEADINGS.items():
             if not os.path.lexists(f"{self.folder}/{name}"):
                 files.replace(f"{self.folder}/{name}", text.encode())
                 made.append(name)
         return made
+
+    def make_folders(self) -> None:
+        """Those that are missing: git takes away the ones that it empties."""
+        files.make_folders(
+            self.folder, f"{self.folder}/{OUTPUTS}", f"{self.folder}/{NOTES}", os.path.dirname(self._lock)
+        )
 
     # -- outputs ----------------------------------------------------------------------------
 

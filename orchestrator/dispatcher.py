@@ -10,16 +10,16 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from functools import partial
 
 from orchestrator import history
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
 from orchestrator.config import Config
 from orchestrator.context import Context
-from orchestrator.errors import InvalidConfig
+from orchestrator.errors import InvalidConfig, said
 from orchestrator.events import Event, Listener
 from orchestrator.finish import Finished, Finisher
+from orchestrator.hands import Hands
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
@@ -72,6 +72,7 @@ class Dispatcher:
         self._load_config = load_config
         self._sizes = dict(sizes or {})
         self.announce: Callable[[Dispatcher], None] = lambda dispatcher: None
+        self.keep: Callable[[], None] = lambda: None  # what says that we hold this root
         self._listeners = listeners
         self._bell = bell
         self._finish_again_at = 0.0
@@ -85,6 +86,8 @@ class Dispatcher:
             queue, registry, context, launch, self.intake, self.supervisor, self.clock, environment, self.tell
         )
         self.finisher = Finisher(queue, context, registry.worked_at)
+        self.recovery = Recovery(queue, registry, lambda *run: self.starter.live(self.config, *run), self.tell)
+        self.hands = Hands(queue, context, self.supervisor, self.tell)
         self.checklist = Checklist(queue, context)
 
     def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
@@ -100,8 +103,10 @@ class Dispatcher:
         self.queue.make_folders()
         self.context.make()
         self.watcher.keep()
-        recovery = Recovery(self.queue, self.registry.agents, partial(self.starter.live, self.config), self.tell)
-        for live in recovery.run(self.clock.wall()):
+        self._take_up(self.recovery.run(self.clock.wall()))
+
+    def _take_up(self, lives: list[Live]) -> None:
+        for live in lives:
             slot = live.slot if live.slot not in self.supervisor.lives else f"{live.slot}_{live.id}"
             self.supervisor.lives[slot] = live
             live.attempt = history.attempts(self.queue, live.id)
@@ -114,12 +119,30 @@ class Dispatcher:
             try:
                 wait = self.turn()
             except OSError as error:  # a full disk, no descriptors: what runs goes on, and we try again
-                self.tell("error", "", f"this turn was not finished: {error.strerror or error}")
+                self._unfinished(error)
                 self._scan_at, wait = 0.0, 1.0
             if self.mode is Mode.LEAVE or (self.mode is not Mode.RUN and not self.supervisor.lives):
                 break
             self.clock.wait(lambda seconds: self._bell.wait(seconds, self.supervisor.descriptors()), wait)
         self.close()
+
+    def _scan(self, wall: float, lived: float) -> None:
+        """Look at everything, whatever the events said. Raises OSError."""
+        begun = self.clock.lived()
+        self.hands.look(self.config.limits.grace_seconds, lived)
+        self.keep()
+        self._take_up(self.recovery.take_up(wall, {live.id for live in self.supervisor}))
+        self.watcher.keep()
+        self.registry.look()
+        self.intake.look(None, wall)
+        took = self.clock.lived() - begun
+        self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
+
+    def _unfinished(self, error: OSError) -> None:
+        self.tell("error", "", f"this turn was not finished: {said(error)}")
+        if not os.path.isdir(self.queue.root) and self.mode is Mode.RUN:
+            self.mode = Mode.DRAIN
+            self.tell("stopping", "", f"{self.queue.root} is gone; goes when nothing runs any more")
 
     def close(self) -> None:
         """The last things, once."""
@@ -194,13 +217,11 @@ class Dispatcher:
         self._wall = wall
         names = self.watcher.take()
         if lived >= self._scan_at:
-            begun = self.clock.lived()
-            self.watcher.keep()
-            self.registry.look()
-            self._end_removed(lived)
-            self.intake.look(None, wall)
-            took = self.clock.lived() - begun
-            self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
+            try:
+                self._scan(wall, lived)
+            except OSError as error:  # a folder that cannot be read, or not be made: what runs is watched all the same
+                self._unfinished(error)
+                self._scan_at = lived + 1.0
         else:
             self.intake.look(names, wall)
         ended = self.supervisor.turn(
@@ -241,17 +262,23 @@ class Dispatcher:
     # -- finish -----------------------------------------------------------------------------
 
     def _finish(self, ended: list[Live], wall: float, lived: float) -> list[Finished]:
+        done, why = [], ""
         try:
             done = self.finisher.finish(ended, self.config, wall)
-        except OSError as error:
+        except OSError:
             # Full disk, no descriptors: nothing was committed that is not whole; again in a moment.
-            self._finish_again_at = lived + 2.0
-            self.tell(
-                "error",
-                "",
-                f"{len(ended)} ended runs cannot be recorded yet: {os.strerror(error.errno or 0)}; tried again",
-            )
-            return []
+            self._finish_again_at, self._scan_at = lived + 2.0, 0.0
+            for live in ended:  # one that cannot be recorded keeps no other back
+                try:
+                    done += self.finisher.finish([live], self.config, wall)
+                except OSError as error:
+                    why = said(error)
+            if why:
+                left = len(ended) - len(done)
+                self.tell("error", "", f"{left} ended runs cannot be recorded yet: {why}; tried again")
+            if not os.path.isdir(self.queue.root):  # nor ever: there is nobody left to know
+                self.supervisor.lives = {slot: live for slot, live in self.supervisor.lives.items() if not live.ended}
+                return []
         for one in done:
             slot = next(slot for slot, live in self.supervisor.lives.items() if live is one.live)
             del self.supervisor.lives[slot]
@@ -264,35 +291,9 @@ class Dispatcher:
 
     def _tell_finished(self, one: Finished, wall: float) -> None:
         live, result = one.live, one.result
-        took = f"{max(0.0, result.completed_at - live.started_at):.1f} s on {live.slot} ({live.agent})"
-        facts = {"run": live.number, "agent_id": live.slot, "agent_type": live.agent, "status": str(result.status)}
-        if one.late:
-            self.tell(
-                "late",
-                live.id,
-                f"run {live.number} ended as {result.status}, but the task is not its own any more; kept in its folder",
-                **facts,
-            )
-        elif result.state is State.PENDING:
-            when = f"again at {clock(result.retry_at)}" if result.retry_at else "again"
-            self.tell("retried", live.id, f"{result.reason}; {when}", **facts)
-        else:
-            text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
-            self.tell(str(result.state), live.id, text, **facts)
+        kind, text, facts = one.said()
+        self.tell(kind, live.id, text, **facts)
         if result.paused_until and result.paused_until > wall:
             word = RULES[result.status].paused_by or str(result.status)
             self.registry.pause(live.agent, result.paused_until, word)
             self.tell("paused", "", f"{live.agent} paused until {clock(result.paused_until)} ({word}): {result.reason}")
-
-    def _end_removed(self, lived: float) -> None:
-        """A run whose task somebody took out of assigned/ is ended: nobody wants its result."""
-        for live in self.supervisor:
-            gone = not os.path.lexists(self.queue.path(State.ASSIGNED, live.id))
-            if gone and live.missed:
-                live.stop(
-                    Outcome.CANCELLED,
-                    "its file was taken out of tasks/assigned",
-                    self.config.limits.grace_seconds,
-                    lived,
-                )
-            live.missed = gone

@@ -32,6 +32,15 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
+def make_folders(*paths: str) -> None:
+    """Each that is missing; what it lies in has to be there. Raises OSError."""
+    for path in paths:
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            pass
+
+
 def sync_folders(paths: Iterable[str]) -> None:
     """Each folder once, all at the same time."""
     fds = []

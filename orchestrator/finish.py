@@ -13,11 +13,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from orchestrator import output, retry
+from orchestrator import files, output, retry
 from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
+from orchestrator.hands import EDITED, was_edited
 from orchestrator.live import Live
+from orchestrator.registry import clock
 from orchestrator.result import Verdict, judge
 from orchestrator.runs import FACTS, Result, read_exit, read_result
 from orchestrator.spool import TaskQueue
@@ -33,6 +35,25 @@ class Finished(NamedTuple):
     seen_before: bool  # the verdict was found, not made: a crash came between
     late: bool = False  # the task is not this run's any more; its result is kept and not applied
 
+    def said(self) -> tuple[str, str, dict[str, str | int]]:
+        """The event that tells it: kind, text and facts."""
+        live, result = self.live, self.result
+        kind, text = self._words()
+        who: dict[str, str | int] = {"run": live.number, "agent_id": live.slot, "agent_type": live.agent}
+        return kind, text, {**who, "status": str(result.status)}
+
+    def _words(self) -> tuple[str, str]:
+        live, result = self.live, self.result
+        took = f"{max(0.0, result.completed_at - live.started_at):.1f} s on {live.slot} ({live.agent})"
+        if self.late:
+            what = f"run {live.number} ended as {result.status}"
+            return "late", f"{what}, but the task is not its own any more; kept in its folder"
+        if result.state is State.PENDING:
+            return "retried", f"{result.reason}; again{f' at {clock(result.retry_at)}' if result.retry_at else ''}"
+        if result.status is Outcome.SUCCESS:
+            return str(result.state), f"in {took}{f'; {result.reason}' if result.reason else ''}"
+        return str(result.state), f"{result.reason} ({took})"
+
 
 class Finisher:
     """Brings ended runs to where they belong."""
@@ -47,7 +68,7 @@ class Finisher:
         next `sync`, and `settle` ends it. Raises OSError if the disk refuses; then it can be called again."""
         together = Together()
         try:
-            batch = [self._verdict(live, config, now, together) for live in ended]
+            batch = [self._verdict(live, config, now, together) for live in ended if not self._blinks(live)]
             together.sync()
         finally:
             together.drop()
@@ -65,7 +86,14 @@ class Finisher:
         self.queue.sync(self.queue.runs, *folders)
         merged = [one for one in free if one.result.state is not State.PENDING]
         self.context.merge([one.result for one in merged], [one.result.mark for one in merged if one.seen_before])
-        done = [*(self._move(one) for one in ours), *(one for one in batch if one.late)]
+        done = [one for one in batch if one.late]
+        for one in ours:
+            try:
+                done.append(self._move(one))
+            except OSError:
+                if done:
+                    break  # what is committed is committed; the others are called for again
+                raise
         for one in done:
             if one.late:  # its task may be claimed again at once, and must not be taken for this run's then
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
@@ -82,6 +110,8 @@ class Finisher:
 
     def _verdict(self, live: Live, config: Config, now: float, together: Together) -> Finished:
         path = self._result_path(live)
+        if not os.path.isdir(live.folder):  # somebody deleted it; the verdict is kept all the same
+            files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
         if found := read_result(path):
             return Finished(live, found, True, self._is_late(live))
         cap = int(config.limits.max_output_mb * 1_000_000)
@@ -136,6 +166,7 @@ class Finisher:
         kept = f"{live.folder}/output.md"
         shown = self.context.output_name(live.id) if success else os.path.relpath(kept, self.queue.root)
         facts = {key: verdict.facts.get(key, ()) for key in FACTS}
+        edited = EDITED if was_edited(live, self.queue.path(State.ASSIGNED, live.id)) else ""
         return Result(
             task_id=live.id,
             agent_id=live.slot,
@@ -146,7 +177,7 @@ class Finisher:
             state=decision.state,
             started_at=live.started_at,
             exit_code=verdict.exit_code,
-            reason=decision.reason or answer.warning,
+            reason="; ".join(filter(None, (decision.reason or answer.warning, edited))),
             output_file=shown if live.not_started is None or os.path.exists(kept) else "",
             session_id=answer.session_id,
             tokens=answer.tokens._asdict() if answer.tokens else None,
@@ -161,6 +192,11 @@ class Finisher:
     def _pause(self, live: Live, seconds: float, until: float | None, now: float) -> float:
         """Until when its agent takes no work: as it said, else longer each time, an hour at most."""
         return max(until or now + min(3600.0, seconds * 2.0 ** min(live.attempt.limited, 10)), now + 1.0)
+
+    def _blinks(self, live: Live) -> bool:
+        """Whether its task's file is gone, and was there a moment ago: an editor may be between two names."""
+        before, live.missed = live.missed, not os.path.lexists(self.queue.path(State.ASSIGNED, live.id))
+        return live.missed and not before
 
     def _is_late(self, live: Live) -> bool:
         """Whether the task has gone on without this run: its file is gone, or another run has it."""
@@ -179,6 +215,8 @@ class Finisher:
             else:
                 self.queue.commit(one.live.id, one.result.state)
         except FileNotFoundError:
+            if os.path.lexists(self.queue.path(State.ASSIGNED, one.live.id)):
+                raise  # the folder is gone that it goes to, not the task
             self.queue.take_back_result(one.live.id, one.result.state, self._result_path(one.live))
             return one._replace(late=True)
         except FileExistsError:

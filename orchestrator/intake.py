@@ -214,7 +214,7 @@ class Intake:
             if last is None or last.state is not State.COMPLETED or history.was_given_back(self.queue, last):
                 return False
             # Its file vanished from completed/ and came back here (git checkout, git reset).
-            if not history.was_given(self.queue, last, content):
+            if not history.was_given(self.queue.run_folder(task.id, last.run), content):
                 raise InvalidTask(f"{task.id} was completed before, as another text; give this one an id of its own")
             self.queue.claim(name, task.id)
             self.queue.place_result(task.id, State.COMPLETED, f"{self.queue.run_folder(task.id, last.run)}/result.yaml")

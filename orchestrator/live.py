@@ -17,7 +17,7 @@ from orchestrator.launcher import AT_ONCE, Stopping
 from orchestrator.process import Identity, Tree
 from orchestrator.states import Outcome
 from orchestrator.task import Task
-from orchestrator.waiting import Attempt
+from orchestrator.waiting import Attempt, Stamp
 
 LOOK_SECONDS = 1.0  # between two looks at a run's output
 CHECK_SECONDS = 10.0  # between two measures of all runs, if no agent has limits of its own
@@ -65,7 +65,9 @@ class Live:
         self.answered = False
         self.ended = False
         self.attempt = Attempt()  # those before this one
-        self.missed = False  # its task's file was not in assigned/ at the last scan
+        self.missed = False  # its task's file was not in assigned/ at the last look
+        self.edited = False  # its task's file is another than it was given
+        self.stamp: Stamp | None = None  # of that file, as we last knew it
         self.last_life = started
         self.looked = started
         self._size = 0

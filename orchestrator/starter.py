@@ -27,7 +27,7 @@ from orchestrator.live import Live
 from orchestrator.registry import AgentRegistry
 from orchestrator.router import AgentView
 from orchestrator.spool import TaskQueue
-from orchestrator.states import Outcome
+from orchestrator.states import Outcome, State
 from orchestrator.supervisor import Supervisor
 from orchestrator.task import Task
 from orchestrator.waiting import Entry
@@ -102,6 +102,8 @@ class Starter:
             try:
                 self.queue.claim(entry.name, entry.task.id)
             except (FileExistsError, FileNotFoundError):
+                if not os.path.isdir(f"{self.queue.tasks}/{State.ASSIGNED}"):
+                    raise  # the next scan makes it
                 self.intake.waiting.take(entry.task.id)
                 self.intake.look([entry.name], wall)
                 continue
@@ -147,7 +149,7 @@ class Starter:
     def _prepare(self, config: Config, claim: Claim, wall: float) -> Prepared:
         (entry, agent, slot, content), task = claim, claim.entry.task
         live = self.live(config, task, entry.attempt.made + 1, agent, slot, self.registry.agents[agent], wall)
-        live.attempt = entry.attempt
+        live.attempt, live.stamp = entry.attempt, entry.stamp
         try:
             _make_folder(live.folder)
             invocation = live.adapter.invoke(self._request(live, entry))
@@ -246,12 +248,8 @@ def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:
 
 
 def _make_folder(path: str) -> None:
-    """A run's folder, and its task's; one that was prepared in vain is used again."""
-    for folder in (os.path.dirname(path), path):
-        try:
-            os.mkdir(folder)
-        except FileExistsError:
-            pass
+    """A run's folder, and those it lies in; one that was prepared in vain is used again."""
+    files.make_folders(os.path.dirname(os.path.dirname(path)), os.path.dirname(path), path)
 
 
 def _read(path: str, limit: int = 4_000_000) -> str:
