@@ -27,7 +27,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(queue: TaskQueue) -> Iterator[TaskQueue]:
     """A dispatcher holds this root (though it does nothing)."""
     write(f"{queue.root}/config.yaml", json.dumps(AGENTS))
-    lock = app.hold(queue.root)
+    lock = app.Hold(queue.root)
     yield queue
     lock.release()
 
