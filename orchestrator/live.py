@@ -22,7 +22,7 @@ from orchestrator.waiting import Attempt, Stamp
 LOOK_SECONDS = 1.0  # between two looks at a run's output
 CHECK_SECONDS = 10.0  # between two measures of all runs, if no agent has limits of its own
 HURRY_SECONDS = 0.1  # the same, while it prints more than is kept
-IDLE_SHARE = 0.02  # of one CPU: what a program takes that only waits
+IDLE_SHARE = 0.05  # of one CPU: what a program takes that only waits (codex wakes whenever another program starts)
 LEFTOVER_SECONDS = 2.0  # between TERM and KILL for what a run left behind
 NO_SUBREAPER: set[int] = set()  # stands for "orphans are not ours to see": look everywhere
 
@@ -157,7 +157,7 @@ class Live:
     def measure(self, tree: Tree, now: float) -> None:
         """Take note of what its processes take: CPU is a sign of life, and too much of the rest ends it at once."""
         elapsed, self._measured = now - self._measured, now
-        # An idle program's timers and garbage collection use up to one percent; that is no sign of life.
+        # An idle program's timers and watches use some percent; that is no sign of life.
         if tree.cpu - self._ticks > max(2.0, IDLE_SHARE * process.TICKS * elapsed):
             self._lives(now)
         self._ticks = tree.cpu
