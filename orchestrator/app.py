@@ -13,13 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from filelock import FileLock, Timeout
-
-from orchestrator import __version__, config, files, locks, process
+from orchestrator import __version__, config, files, process
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher, Mode
-from orchestrator.errors import AlreadyRunning, OrchestrateError
+from orchestrator.errors import OrchestrateError
 from orchestrator.events import Event, Journal, Listener
+from orchestrator.hold import Hold, refuse_second
 from orchestrator.launcher import LocalLaunch
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import TaskQueue
@@ -105,55 +104,8 @@ def build(
     )
 
 
-class Hold:
-    """The right to move this root's tasks: one dispatcher a root. Raises AlreadyRunning.
-
-    Others look at the lock file; but somebody may delete it, or all of .orchestrator/, under a running dispatcher. So
-    the root's folder itself is locked, too.
-    """
-
-    def __init__(self, root: str, wait: float = 3.0) -> None:
-        self._path = f"{root}/.orchestrator/dispatcher.lock"
-        os.makedirs(f"{root}/.orchestrator", exist_ok=True)
-        try:
-            self._folder = locks.hold_folder(root, wait)
-            self._take(wait)
-        except (Timeout, BlockingIOError):
-            raise AlreadyRunning(
-                f"{root}: a dispatcher runs already (pid {running_pid(root) or '?'}); 'orchestrate stop' ends it"
-            ) from None
-
-    def _take(self, wait: float) -> None:
-        lock = FileLock(self._path)
-        lock.acquire(timeout=wait)
-        self._lock, self._inode = lock, os.stat(self._path).st_ino
-
-    def keep(self) -> bool:
-        """Make the lock file anew if it was deleted; whether it was. Raises OSError."""
-        if os.path.exists(self._path) and os.stat(self._path).st_ino == self._inode:
-            return False
-        self._take(1.0)
-        return True
-
-    def release(self) -> None:
-        """Let another have it."""
-        self._lock.release()
-        os.close(self._folder)
-
-
-def running_pid(root: str) -> int:
-    """The pid of the dispatcher that holds this root; 0 if none does."""
-    if not locks.is_locked(f"{root}/.orchestrator/dispatcher.lock"):
-        return 0
-    try:
-        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8") as file:
-            return int(json.load(file)["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
 def announce(dispatcher: Dispatcher) -> None:
-    """Say who holds this root, and with which agents, for whoever looks."""
+    """Say who holds this root, and with which agents, for whoever looks. Raises OSError."""
     own = dispatcher.queue.own
     state = {
         "pid": os.getpid(),
@@ -161,17 +113,17 @@ def announce(dispatcher: Dispatcher) -> None:
         "version": __version__,
         "path": os.environ.get("PATH", ""),
         "agents": {name: len(slots) for name, slots in dispatcher.registry.slots.items()},
+        "ending": dispatcher.mode is not Mode.RUN,
     }
     files.replace(f"{own}/dispatcher.json", json.dumps(state).encode(), sync=False)
 
 
-def nudge(root: str) -> None:
-    """Ask the dispatcher, if one runs, to look at everything now."""
-    if pid := running_pid(root):
-        try:
-            os.kill(pid, signal.SIGUSR1)
-        except ProcessLookupError:
-            pass
+def announce_again(dispatcher: Dispatcher) -> None:
+    """What is known of it has changed; a full disk is no reason to end."""
+    try:
+        announce(dispatcher)
+    except OSError as error:
+        dispatcher.tell("error", "", f".orchestrator/dispatcher.json is not current: {error.strerror}")
 
 
 def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str], None]) -> None:
@@ -188,7 +140,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
         journal = Journal(f"{queue.own}/events")
         dispatcher = build(root, settings, sizes, bell, [log, journal], process.become_subreaper())
         announce(dispatcher)
-        dispatcher.announce = announce
+        dispatcher.announce = announce_again
         dispatcher.keep = lambda: announce(dispatcher) if lock.keep() else None
         dispatcher.recover()
         dispatcher.tell("dispatching", "", f"pid {os.getpid()}, agents {dispatcher.agents_line()}")
@@ -208,6 +160,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
 def start(root: str, agents: str) -> int:
     """Start a dispatcher as a daemon; its pid, once it is up. Raises OrchestrateError with its reason."""
     config.parse_sizes(agents)
+    refuse_second(root)
     read, write = os.pipe()
     os.makedirs(f"{root}/.orchestrator", exist_ok=True)
     with open(f"{root}/.orchestrator/dispatcher.log", "ab") as log:
@@ -238,10 +191,10 @@ def end_without_dispatcher(root: str, only: str = "") -> list[str]:
         journal = Journal(f"{root}/.orchestrator/events")
         settings, _ = config.load_or_last(root)  # ending what runs must not wait for a config to be mended
         dispatcher = build(root, settings, {}, bell, [log, journal], process.become_subreaper())
+        dispatcher.mode = Mode.DRAIN
         announce(dispatcher)
         dispatcher.recover()
         mine = [live for live in dispatcher.supervisor if only in ("", live.id)]
-        dispatcher.mode = Mode.DRAIN
         if not only:
             dispatcher.end_runs()
         dispatcher.supervisor.look_now()

@@ -158,6 +158,7 @@ class Dispatcher:
 
     def note(self, number: int) -> None:
         """What a signal asks for: TERM leaves the runs, INT waits for them (twice: ends them), QUIT ends them."""
+        before = self.mode
         if number == signal.SIGHUP:
             self.reload()
         elif number == signal.SIGTERM:
@@ -169,6 +170,8 @@ class Dispatcher:
             self.tell("stopping", "", f"starts nothing more; waits for {len(self.supervisor)} runs")
         elif number == signal.SIGUSR1:
             self.intake.reconsider(self.clock.wall())
+        if self.mode is not before:
+            self.announce(self)
         self._scan_at = 0.0
         self.supervisor.look_now()
 

@@ -177,8 +177,8 @@ def retry(
 
     Example: orchestrate retry task_001 --note "use the staging database"
     """
-    from orchestrator.app import nudge
     from orchestrator.cli import rejects
+    from orchestrator.hold import nudge
 
     queue = TaskQueue(root())
 

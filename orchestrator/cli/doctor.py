@@ -55,7 +55,7 @@ def examine(root: str) -> list[Finding]:
         _agents(queue, settings, say)
     except InvalidConfig as error:
         say("problem", "config.yaml", str(error))
-    from orchestrator.app import running_pid
+    from orchestrator.hold import running_pid
 
     pid = running_pid(root)
     waiting = queue.count(State.PENDING)

@@ -88,7 +88,8 @@ def tasks(
         (row["task_id"], row["state"], row["priority"], row["agent"], span(row["seconds"]), row["title"], row["reason"])
         for row in rows
     ]
-    columns(lines, Paint(), ("TASK", "STATE", "PRIORITY", "AGENT", "SINCE", "TITLE", "WHY"))
+    heading = ("TASK", "STATE", "PRIORITY", "AGENT", "SINCE", "TITLE", "WHY")
+    columns(lines, Paint(), heading, give=("PRIORITY", "SINCE", "AGENT", "TITLE"))
 
 
 def _moment(text: str, otherwise: float) -> float:
@@ -140,13 +141,14 @@ def agents(
             v.name,
             v.adapter.kind,
             f"{len(v.busy)} of {len(v.slots)}",
-            state[v.name],
             ",".join(v.settings.capabilities),
             v.settings.command,
+            state[v.name],
         )
         for v in views
     ]
-    columns(lines, Paint(), ("AGENT", "ADAPTER", "BUSY", "STATE", "CAN", "COMMAND"))
+    heading = ("AGENT", "ADAPTER", "BUSY", "CAN", "COMMAND", "STATE")
+    columns(lines, Paint(), heading, give=("ADAPTER", "CAN", "COMMAND"))
 
 
 @app.command()

@@ -7,13 +7,12 @@ import signal
 import sys
 import time
 
-from orchestrator import app, runs
+from orchestrator import app, hold, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
 from orchestrator.cli.status import view
 from orchestrator.errors import NotFound, OrchestrateError, Refused
-from orchestrator.locks import is_locked
 from orchestrator.names import nearest, printable
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import TaskQueue
@@ -24,14 +23,13 @@ SIGNALS = {"leave": signal.SIGTERM, "wait": signal.SIGINT, "now": signal.SIGQUIT
 
 def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
     """Ask the dispatcher to stop, and wait until it has."""
-    lock = f"{root}/.orchestrator/dispatcher.lock"
-    pid = app.running_pid(root)
+    pid = hold.running_pid(root)
     if not pid:
         _without_dispatcher(root, how, as_json)
         return
     os.kill(pid, SIGNALS[how])
     said, begun = "", time.monotonic()
-    while is_locked(lock):
+    while hold.running_pid(root) == pid:  # another one may have begun in its place
         found = view(root)["running"]
         assert isinstance(found, list)
         names = ", ".join(f"{row['task_id']} ({row['agent_type']}, {span(row['seconds'])})" for row in found[:5])
@@ -92,15 +90,19 @@ def cancel_task(root: str, task_id: str) -> str:
                 return _cancel_running(queue, task_id)
             result = runs.Result(
                 task_id, "", "", (queue.run_numbers(task_id) or [0])[-1], Outcome.CANCELLED, time.time(),
-                state=State.FAILED, reason=f"cancelled by a person while it was {state}; 'orchestrate retry {task_id}' brings it back",
+                state=State.FAILED, reason=f"cancelled by a person while it {_while(state)}. To bring it back: orchestrate retry {task_id}",
             )  # fmt: skip
             queue.cancel_waiting(task_id, result.to_yaml())
-            app.nudge(root)
+            hold.nudge(root)
             return "cancelled"
         except FileNotFoundError:  # claimed or ended in this very moment: look again
             if time.monotonic() > deadline:
                 raise OrchestrateError(f"{task_id}: moves too fast; try again") from None
             time.sleep(0.05)
+
+
+def _while(state: State) -> str:
+    return "waited" if state is State.PENDING else f"was in {state}"
 
 
 def _cancel_running(queue: TaskQueue, task_id: str) -> str:
@@ -111,8 +113,8 @@ def _cancel_running(queue: TaskQueue, task_id: str) -> str:
         raise FileNotFoundError(folder)
     with open(f"{folder}/cancelled", "w", encoding="ascii"):
         pass
-    if app.running_pid(queue.root):
-        app.nudge(queue.root)
+    if hold.running_pid(queue.root):
+        hold.nudge(queue.root)
         return "is being ended (interrupt, then kill after the grace)"
     print(f"{task_id}  no dispatcher runs; ending it here", file=sys.stderr)
     app.end_without_dispatcher(queue.root, task_id)
@@ -125,4 +127,4 @@ def end_pause(root: str, name: str) -> None:
     if name not in registry.agents:
         raise NotFound(f"{printable(name)}: no such agent{nearest(name, registry.agents)}")
     registry.resume(name)
-    app.nudge(root)
+    hold.nudge(root)

@@ -9,7 +9,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from integration.driver import AGENT, Driver, living, until
+
+from orchestrator import app, hold
+from orchestrator.errors import AlreadyRunning
 
 
 def lines_of(child: subprocess.Popen[str], word: str, seconds: float = 30.0) -> str:
@@ -31,6 +35,30 @@ def test_start_returns_when_it_is_up_and_the_daemon_has_a_session_of_its_own(roo
     assert root.json("status")["dispatcher"]["pid"] == root.pid
     for number in (0, 1, 2):
         assert "pts" not in os.readlink(f"/proc/{root.pid}/fd/{number}")
+
+
+def test_a_second_start_is_refused_at_once_but_waits_for_one_that_is_just_ending(
+    root: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = root.start()
+    monkeypatch.setattr(hold.locks, "hold_folder", lambda *args, **more: pytest.fail("it waited for the lock"))
+    monkeypatch.setattr(app.subprocess, "Popen", lambda *args, **more: pytest.fail("it began another process"))
+    for begin in (lambda: hold.Hold(str(root.root)), lambda: app.start(str(root.root), "")):
+        with pytest.raises(AlreadyRunning, match=f"runs already \\(pid {pid}\\)"):
+            begin()
+    monkeypatch.undo()
+    root.drop("one", "@wait go", "@say well")
+    until(lambda: root.members("one"))
+    stopping = root.spawn("stop")
+    until(lambda: root.json("status")["dispatcher"]["ending"])
+    assert "dispatcher  stopping" in root.ok("status")
+    hold.refuse_second(str(root.root))
+    stopping.send_signal(signal.SIGSTOP)
+    starting = root.spawn("start")
+    root.go()
+    assert starting.wait(30) == 0, starting.communicate()
+    stopping.send_signal(signal.SIGCONT)
+    assert stopping.wait(30) == 0 and living(root.pid) and root.pid != pid
 
 
 def test_start_in_front_prints_live_lines_and_ctrl_c_drains(root: Driver) -> None:
