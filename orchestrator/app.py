@@ -50,7 +50,8 @@ class Log:
         """One line."""
         level = self.LEVELS.get(event.kind, "INFO")
         if logging.getLevelName(level) >= self._least:
-            self._lines.append((event.at, level, " ".join(filter(None, (event.task_id, event.kind, event.text)))))
+            words = (event.task_id, event.kind if event.kind.upper() != level else "", event.text)
+            self._lines.append((event.at, level, " ".join(filter(None, words))))
 
     def flush(self) -> None:
         """The end of a turn."""

@@ -23,6 +23,7 @@ from orchestrator.hands import Hands
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
+from orchestrator.names import counted
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
 from orchestrator.retry import RULES
@@ -148,11 +149,8 @@ class Dispatcher:
         """The last things, once."""
         self.watcher.stop()
         self.checklist.write(self.intake.waiting, self.supervisor, self.clock.wall())
-        self.tell(
-            "stopped",
-            "",
-            f"{len(self.supervisor)} runs go on without a dispatcher" if self.supervisor.lives else "nothing runs",
-        )
+        left = f"leaves {counted(self.supervisor, 'run')}" if self.supervisor.lives else "nothing runs"
+        self.tell("stopped", "", left)
         for listener in self._listeners:
             listener.flush()
 
@@ -167,7 +165,7 @@ class Dispatcher:
             self.end_runs()
         elif number == signal.SIGINT:
             self.mode = Mode.DRAIN
-            self.tell("stopping", "", f"starts nothing more; waits for {len(self.supervisor)} runs")
+            self.tell("stopping", "", f"starts nothing more; waits for {counted(self.supervisor, 'run')}")
         elif number == signal.SIGUSR1:
             self.intake.reconsider(self.clock.wall())
         if self.mode is not before:
@@ -185,13 +183,9 @@ class Dispatcher:
                 live.hurry(now)
             else:
                 live.ours = not live.is_stopping
-                live.stop(
-                    Outcome.KILLED,
-                    "ended with the dispatcher; starts again with it",
-                    self.config.limits.grace_seconds,
-                    now,
-                )
-        self.tell("stopping", "", f"ends {len(self.supervisor)} runs")
+                why = "ended with the dispatcher; starts again with it"
+                live.stop(Outcome.KILLED, why, self.config.limits.grace_seconds, now)
+        self.tell("stopping", "", f"ends {counted(self.supervisor, 'run')}")
 
     def reload(self) -> None:
         """Take up a changed config.yaml; a broken one is refused and the old one stays."""
@@ -199,7 +193,7 @@ class Dispatcher:
             config = self._load_config()
             self.registry.configure(config, self._sizes)
         except (InvalidConfig, OSError) as error:
-            self.tell("error", "", f"config.yaml is not taken up, the old one stays: {error}")
+            self.tell("error", "", f"the old settings stay: {error}")
             return
         self.config = self.intake.config = config
         self.intake.agents = list(self.registry.agents)
@@ -277,8 +271,8 @@ class Dispatcher:
                 except OSError as error:
                     why = said(error)
             if why:
-                left = len(ended) - len(done)
-                self.tell("error", "", f"{left} ended runs cannot be recorded yet: {why}; tried again")
+                left = counted(len(ended) - len(done), "ended run")
+                self.tell("error", "", f"{left} cannot be recorded yet: {why}; tried again")
             if not os.path.isdir(self.queue.root):  # nor ever: there is nobody left to know
                 self.supervisor.lives = {slot: live for slot, live in self.supervisor.lives.items() if not live.ended}
                 return []

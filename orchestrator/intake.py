@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from orchestrator import history
 from orchestrator.config import Config
 from orchestrator.errors import InvalidTask, Refused
-from orchestrator.names import natural, page_name, printable
+from orchestrator.names import counted, natural, page_name, printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import wants
 from orchestrator.spool import TaskQueue
@@ -69,7 +69,7 @@ class Intake:
         if not self._looked and names is None:
             self._looked = True  # what lies there at the start is no news, one by one
             if len(self.waiting):
-                self._tell("waiting", "", f"{len(self.waiting)} tasks")
+                self._tell("waiting", "", counted(self.waiting, "task"))
 
     def _changed(self, name: str) -> tuple[float, tuple[object, ...], str, os.stat_result] | None:
         """When it was written, and what it is now; None if it is gone, or waits as it is."""

@@ -24,6 +24,7 @@ from orchestrator.errors import OrchestrateError, PromptTooLong
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
+from orchestrator.names import counted
 from orchestrator.registry import AgentRegistry
 from orchestrator.router import AgentView
 from orchestrator.spool import TaskQueue
@@ -124,7 +125,7 @@ class Starter:
                 self.queue.release(entry.task.id)
             except OSError:
                 continue  # the next start finds it claimed by nobody
-        self._tell("error", "", f"{len(claimed)} tasks cannot be claimed: {error.strerror}; tried again")
+        self._tell("error", "", f"{counted(claimed, 'task')} cannot be claimed: {error.strerror}; tried again")
 
     def live(
         self, config: Config, task: Task, number: int, agent: str, slot: str, settings: AgentConfig, started_at: float

@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.base import Json, app, put, root, seconds, task_ids
 from orchestrator.errors import OrchestrateError
-from orchestrator.names import printable
+from orchestrator.names import counted, printable
 from orchestrator.spool import TaskQueue
 
 # -- the dispatcher -----------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def validate(
         for name, reason in problems:
             print(f"{printable(name)}: {reason}", file=sys.stderr)
         if not problems:
-            print(f"{count} files are well")
+            print(f"{counted(count, 'file')} checked, no problem" if count else "nothing to check")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -244,4 +244,4 @@ def archive(
         return
     for one in moved:
         print(one)
-    print(f"{len(moved)} {'would be ' if dry_run else ''}archived", file=sys.stderr)
+    print(f"{counted(moved, 'task')} {'would be ' if dry_run else ''}archived", file=sys.stderr)

@@ -13,7 +13,7 @@ from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
 from orchestrator.cli.status import view
 from orchestrator.errors import NotFound, OrchestrateError, Refused
-from orchestrator.names import nearest, printable
+from orchestrator.names import counted, nearest, printable
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import TaskQueue
 from orchestrator.states import Outcome, State
@@ -33,7 +33,7 @@ def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
         found = view(root)["running"]
         assert isinstance(found, list)
         names = ", ".join(f"{row['task_id']} ({row['agent_type']}, {span(row['seconds'])})" for row in found[:5])
-        line = f"waiting for {len(found)} run{'s' if len(found) != 1 else ''}: {names}{' …' if len(found) > 5 else ''}"
+        line = f"waiting for {counted(found, 'run')}: {names}{' …' if len(found) > 5 else ''}"
         key = ",".join(str(row["task_id"]) for row in found)
         if how != "leave" and found and not as_json and key != said and time.monotonic() - begun > 0.3:
             print(line, flush=True)
@@ -45,7 +45,11 @@ def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
 
         print(json.dumps({"stopped": pid, "runs_left": left}))
     else:
-        print(f"dispatcher stopped{f'; {len(left)} runs go on: ' + ', '.join(left) if left else ''}")
+        print(f"dispatcher stopped{f'; {_going_on(left)}' if left else ''}")
+
+
+def _going_on(left: list[str]) -> str:
+    return f"{counted(left, 'run')} {'goes' if len(left) == 1 else 'go'} on: {', '.join(left)}"
 
 
 def _alive(root: str) -> list[str]:
@@ -61,9 +65,9 @@ def _without_dispatcher(root: str, how: str, as_json: bool) -> None:
     left = _alive(root)
     if left and how == "now":
         ended = app.end_without_dispatcher(root)
-        text = f"no dispatcher ran; ended {len(ended)} runs: {', '.join(ended)}"
+        text = f"no dispatcher ran; ended {counted(ended, 'run')}: {', '.join(ended)}"
     elif left:
-        text = f"no dispatcher runs, but {len(left)} runs go on: {', '.join(left)}; 'orchestrate start' takes them up, 'orchestrate stop --now' ends them"
+        text = f"no dispatcher runs, but {_going_on(left)}; 'orchestrate start' takes up, 'orchestrate stop --now' ends"
     else:
         text = "no dispatcher runs, and nothing else; nothing to stop"
     if as_json:

@@ -67,7 +67,7 @@ def test_start_in_front_prints_live_lines_and_ctrl_c_drains(root: Driver) -> Non
     said = lines_of(child, "one started")
     assert "dispatching" in said and "\x1b" not in said
     child.send_signal(signal.SIGINT)
-    lines_of(child, "waits for 1 runs")
+    lines_of(child, "waits for 1 run")
     root.drop("two", "@say never")
     assert child.poll() is None
     root.go()
@@ -80,7 +80,7 @@ def test_a_second_ctrl_c_ends_the_runs_and_their_tasks_wait_for_the_next_start(r
     child = root.spawn("start", "-f")
     lines_of(child, "one started")
     child.send_signal(signal.SIGINT)
-    lines_of(child, "waits for 1 runs")
+    lines_of(child, "waits for 1 run")
     child.send_signal(signal.SIGINT)
     assert child.wait(30) == 0
     assert root.members() == [] and root.places("one") == ["pending"]
@@ -114,7 +114,7 @@ def test_hup_takes_up_a_changed_config_and_refuses_a_broken_one(root: Driver) ->
     assert root.result("sql")["agent_type"] == "extra"
     (root.root / "config.yaml").write_text("agents: {fake: {comand: x}}\n")
     os.kill(pid, signal.SIGHUP)
-    until(lambda: "is not taken up, the old one stays" in root.log)
+    until(lambda: "ERROR   the old settings stay: " in root.log)
     assert "did you mean 'command'" in root.log
     root.drop("after", "@say well", requirements=["sql"])
     root.reach("completed", "after")

@@ -145,7 +145,7 @@ MISTAKES = {
     "retries below 0": ("description: x\nmax_retries: -1\n", "max_retries: "),
     "script is empty": ("description: x\nrun: ''\n", "run: "),
     "pages of another type": ("description: x\ncontext_required: {a: b}\n", "context_required"),
-    "two mistakes": ("description: x\ntimeout_minutes: 0\nmax_retries: -1\n", "(and 1 more)"),
+    "two mistakes": ("description: x\ntimeout_minutes: 0\nmax_retries: -1\n", "(and 1 more problem)"),
 }
 
 
