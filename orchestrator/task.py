@@ -168,4 +168,8 @@ def parse(content: bytes, stem: str) -> Task:
             )
     if "description" not in values:
         raise InvalidTask("has no description; the smallest task is one line: description: what to do")
-    return checked(Task, values, (*FIELDS, *ALIASES), InvalidTask)
+    try:
+        return checked(Task, values, (*FIELDS, *ALIASES), InvalidTask)
+    except InvalidTask as reason:
+        key = str(reason).partition(":")[0].partition(".")[0]
+        raise InvalidTask(f"{line_of(content, key) if key in FIELDS else ''}{reason}") from None
