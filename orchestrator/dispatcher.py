@@ -224,10 +224,11 @@ class Dispatcher:
         ended = self.supervisor.turn(
             lived, limits.grace_seconds, limits.linger_seconds, int(limits.max_output_mb * 1e6)
         )
-        done = self._finish(ended, wall, lived) if ended and lived >= self._finish_again_at else []
+        if ended and lived >= self._finish_again_at:
+            self._finish(ended, wall, lived)
         claimed = self.starter.claim(wall) if self.mode is Mode.RUN else []
-        if done or claimed:
-            self._sync_and_start(done, claimed, wall)
+        if self.finisher.unsettled or claimed:
+            self._sync_and_start(claimed, wall)
         self.intake.go_on(wall)
         self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
         for listener in self._listeners:
@@ -243,22 +244,23 @@ class Dispatcher:
         ]
         return max(0.0, min(due))
 
-    def _sync_and_start(self, done: list[Finished], claimed: list[Claim], wall: float) -> None:
+    def _sync_and_start(self, claimed: list[Claim], wall: float) -> None:
         """One sync for what has ended and what is claimed; then the one is settled, and the other started."""
-        wait = self.queue.begin_sync()
-        prepared = self.starter.prepare(self.config, claimed, wall)
         try:
+            wait = self.queue.begin_sync()
+            prepared = self.starter.prepare(self.config, claimed, wall)
             wait()
-        except OSError as error:
+        except OSError as error:  # what has ended is settled with the next sync
             self.starter.give_back(claimed, error)
             prepared = []
-        self.finisher.settle(done)
+        else:
+            self.finisher.settle()
         self.starter.launch(prepared, wall)
         self.checklist.changed()
 
     # -- finish -----------------------------------------------------------------------------
 
-    def _finish(self, ended: list[Live], wall: float, lived: float) -> list[Finished]:
+    def _finish(self, ended: list[Live], wall: float, lived: float) -> None:
         done, why = [], ""
         try:
             done = self.finisher.finish(ended, self.config, wall)
@@ -275,7 +277,7 @@ class Dispatcher:
                 self.tell("error", "", f"{left} cannot be recorded yet: {why}; tried again")
             if not os.path.isdir(self.queue.root):  # nor ever: there is nobody left to know
                 self.supervisor.lives = {slot: live for slot, live in self.supervisor.lives.items() if not live.ended}
-                return []
+                return
         for one in done:
             slot = next(slot for slot, live in self.supervisor.lives.items() if live is one.live)
             del self.supervisor.lives[slot]
@@ -284,7 +286,6 @@ class Dispatcher:
                 self.intake.waiting.completed(one.live.id, wall)
                 self.registry.worked(one.live.agent, one.live.started_at, wall)
         self.intake.look([f"{one.live.id}.yaml" for one in done if one.result.state is State.PENDING], wall)
-        return done
 
     def _tell_finished(self, one: Finished, wall: float) -> None:
         live, result = one.live, one.result

@@ -61,6 +61,7 @@ class Finisher:
     def __init__(self, queue: TaskQueue, context: Context, worked_at: Callable[[str], float]) -> None:
         self.queue = queue
         self.context = context
+        self.unsettled: list[Finished] = []  # moved; not yet known to be durable
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
 
     def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
@@ -97,13 +98,16 @@ class Finisher:
         for one in done:
             if one.late:  # its task may be claimed again at once, and must not be taken for this run's then
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
+        self.unsettled += done
         return done
 
-    def settle(self, done: Sequence[Finished]) -> None:
-        """Their moves are durable: nobody has these tasks any more."""
-        for one in done:
+    def settle(self) -> None:
+        """All moves are durable: nobody has these tasks any more. Raises OSError; then it can be called again."""
+        while self.unsettled:
+            one = self.unsettled[-1]
             if not one.late and one.result.state is not State.PENDING:
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
+            self.unsettled.pop()
 
     def _result_path(self, live: Live) -> str:
         return f"{live.folder}/result.yaml"

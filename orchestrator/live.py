@@ -134,7 +134,10 @@ class Live:
             self._size, self._answer_at = size, 0.0
             self._lives(now)
         elif self._answer_at == 0.0 and size:
-            said = last_line(tail_text(f"{self.folder}/stdout.log", 1 << 20), limit=0)
+            try:
+                said = last_line(tail_text(f"{self.folder}/stdout.log", 1 << 20), limit=0)
+            except OSError:
+                return  # the next look
             self._answer_at = now if self.adapter.answered(said) else -1.0
         elif self._answer_at > 0.0 and now - self._answer_at > linger:
             self.stop(None, "had answered and did not end", min(grace, 5.0), now)

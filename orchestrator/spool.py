@@ -184,7 +184,13 @@ class TaskQueue(Places):
         together, self._together = self._together, Together()
         for folder in folders:
             together.folder(folder)
-        return together.begin()
+        touched = together.folders()
+
+        def again() -> None:
+            for folder in touched:
+                self._together.folder(folder)
+
+        return together.begin(again)
 
     def sweep_drafts(self, now: float) -> int:
         """Remove what writers that died left half made."""

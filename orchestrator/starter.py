@@ -77,11 +77,13 @@ class Starter:
         self._launch = launch
         self._environment = environment
         self._tell = tell
+        self._stranded: dict[str, str] = {}  # task → slot: claimed by us, and nobody has it
         self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], Mapping[str, str]] = {}
 
     def claim(self, wall: float) -> list[Claim]:
         """Claim all that may start now; durable, with the notes of who has them, after the queue's `sync`."""
         claimed: list[Claim] = []
+        self._release_stranded()
         self.intake.waiting.wake(wall)
         busy = {live.slot: live.agent for live in self.supervisor}
         while True:
@@ -104,28 +106,44 @@ class Starter:
                 self.queue.claim(entry.name, entry.task.id)
             except (FileExistsError, FileNotFoundError):
                 if not os.path.isdir(f"{self.queue.tasks}/{State.ASSIGNED}"):
-                    raise  # the next scan makes it
+                    break  # the next scan makes it
                 self.intake.waiting.take(entry.task.id)
                 self.intake.look([entry.name], wall)
                 continue
+            except OSError as error:
+                self._tell("error", entry.task.id, f"cannot be claimed: {error.strerror}; tried again")
+                break
             self.intake.waiting.take(entry.task.id)
             busy[choice[1]] = choice[0]
-            claimed.append(Claim(entry, *choice, content))
-        for one in claimed:
-            self.queue.assign(
-                one.entry.task.id, one.slot, one.agent, one.entry.attempt.made + 1, runs.utc(wall), process.boot_id()
-            )
+            one = Claim(entry, *choice, content)
+            try:
+                made = entry.attempt.made + 1
+                self.queue.assign(entry.task.id, one.slot, one.agent, made, runs.utc(wall), process.boot_id())
+            except OSError as error:
+                self.give_back([one], error)
+                break
+            claimed.append(one)
         return claimed
 
     def give_back(self, claimed: Sequence[Claim], error: OSError) -> None:
         """No room on the disk to write down who has them: nobody has them."""
-        for entry, _, slot, _ in claimed:
-            self.queue.unassign(entry.task.id, slot)
-            try:
-                self.queue.release(entry.task.id)
-            except OSError:
-                continue  # the next start finds it claimed by nobody
+        for entry, _, slot, _ in claimed:  # back to pending, now or as soon as that works
+            self._stranded[entry.task.id] = slot
         self._tell("error", "", f"{counted(claimed, 'task')} cannot be claimed: {error.strerror}; tried again")
+        self._release_stranded()
+
+    def _release_stranded(self) -> None:
+        for task_id, slot in list(self._stranded.items()):
+            try:
+                self.queue.unassign(task_id, slot)
+                self.queue.release(task_id)
+            except FileExistsError:
+                continue  # a person put a file of that id there; the next start names both
+            except FileNotFoundError:
+                pass
+            except OSError:
+                continue
+            del self._stranded[task_id]
 
     def live(
         self, config: Config, task: Task, number: int, agent: str, slot: str, settings: AgentConfig, started_at: float
