@@ -105,7 +105,7 @@ class Dispatcher:
         self.context.make()
         self.watcher.keep()
         self.finisher.remember(self.clock.wall())
-        recovery = Recovery(self.queue, self.registry.agents, partial(self.starter.live, self.config), self.tell)
+        recovery = Recovery(self.queue, self.registry.settings, partial(self.starter.live, self.config), self.tell)
         for live in recovery.run(self.clock.wall()):
             slot = live.slot if live.slot not in self.supervisor.lives else f"{live.slot}_{live.id}"
             self.supervisor.lives[slot] = live
@@ -276,7 +276,11 @@ class Dispatcher:
         if result.paused_until and result.paused_until > wall:
             word = RULES[result.status].paused_by or str(result.status)
             self.registry.pause(who, result.paused_until, word)
-            self.tell("paused", "", f"{who} paused until {clock(result.paused_until)} ({word}): {result.reason}")
+            self.tell(
+                "paused",
+                "",
+                f"{self.registry.base(who)} paused until {clock(result.paused_until)} ({word}): {result.reason}",
+            )
 
     def _end_removed(self, lived: float) -> None:
         """A run whose task somebody took out of assigned/ is ended: nobody wants its result."""

@@ -38,7 +38,11 @@ class Recovery:
     """Reads assigned/ and says what goes on."""
 
     def __init__(
-        self, queue: Spool, agents: dict[str, AgentConfig], new_live: NewLive, tell: Callable[[str, str, str], None]
+        self,
+        queue: Spool,
+        agents: Callable[[str], AgentConfig | None],
+        new_live: NewLive,
+        tell: Callable[[str, str, str], None],
     ) -> None:
         self.queue = queue
         self.agents = agents
@@ -100,7 +104,7 @@ class Recovery:
         except InvalidTask as problem:
             task = Task(id=task_id, description="(its file cannot be read)")
             self._tell("warning", task_id, f"its file was changed while it ran and cannot be read any more: {problem}")
-        settings = self.agents.get(agent) or _settings_of(record)
+        settings = self.agents(agent) or _settings_of(record)
         live = self._new_live(task, number, agent, slot, settings, record.started_at if record else now)
         if alive:
             live.identity = self._find(folder, record.pid if record else 0)

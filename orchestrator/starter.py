@@ -138,7 +138,7 @@ class Starter:
 
     def _prepare(self, config: Config, claim: Claim, wall: float) -> Prepared:
         (entry, agent, slot, content), task = claim, claim.entry.task
-        live = self.live(config, task, entry.attempt.made + 1, agent, slot, self.registry.agents[agent], wall)
+        live = self.live(config, task, entry.attempt.made + 1, agent, slot, _known(self.registry.settings(agent)), wall)
         live.attempt = entry.attempt
         try:
             _make_folder(live.folder)
@@ -206,6 +206,7 @@ class Starter:
             attempt.last_reason,
             attempt.note,
             attempt.last_status == Outcome.UNREADABLE,
+            who.preamble if (who := self.registry.specialists.get(live.agent)) else "",
         )
         files.write(f"{live.folder}/prompt.md", text.encode("utf-8", "replace"))
         return Request(
@@ -218,6 +219,11 @@ class Starter:
             live.folder,
             str(uuid.uuid4()),
         )
+
+
+def _known(settings: AgentConfig | None) -> AgentConfig:
+    assert settings is not None  # it was chosen a moment ago
+    return settings
 
 
 def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:

@@ -107,8 +107,16 @@ def submit(root: str, fields: Mapping[str, Value]) -> str:
 def refuse_unknown_agent(root: str, fields: Mapping[str, Value]) -> None:
     """Raises InvalidTask if the task names an agent that nobody knows."""
     agent, known = str(fields.get("preferred_agent") or ""), settings(root).agents
-    if agent and known and agent not in known:
+    if agent and known and agent not in known and not _is_there(root, agent):
         raise InvalidTask(f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them")
+
+
+def _is_there(root: str, agent: str) -> bool:
+    """Whether it is a specialist, a worker or a kind of worker."""
+    from orchestrator import profiles
+    from orchestrator.roster import Roster
+
+    return agent in (*profiles.BUILT_IN, *profiles.names(root), *Roster(f"{root}/.orchestrator").names())
 
 
 def _split(values: Sequence[str]) -> list[str]:
