@@ -39,10 +39,10 @@ def commands() -> str:
     import typer
 
     from orchestrator.cli import commands as doing
-    from orchestrator.cli import looks, machine
+    from orchestrator.cli import looks, machine, pulling
     from orchestrator.cli.base import app
 
-    assert doing and looks and machine
+    assert doing and looks and machine and pulling
     parts = ["# Commands", "", *INTRODUCTION.splitlines(), ""]
     group: Any = typer.main.get_command(app)
     context = typer.Context(group, info_name="orchestrate", max_content_width=100, terminal_width=100)

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.queue import TaskQueue
+    from orchestrator.worker import AgentWorker
 
 __version__ = "0.1.0"
-__all__ = ["TaskQueue", "__version__"]
+__all__ = ["AgentWorker", "TaskQueue", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -31,4 +32,8 @@ def __getattr__(name: str) -> object:
         from orchestrator import queue
 
         return queue.TaskQueue
+    if name == "AgentWorker":
+        from orchestrator import worker
+
+        return worker.AgentWorker
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

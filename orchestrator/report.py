@@ -63,7 +63,8 @@ def result_of(queue: Spool, context: Context, held: Held, report: Report) -> Res
         )  # fmt: skip
     success = report.outcome is Outcome.SUCCESS
     metrics = dict(report.metrics)
-    tokens = {key: int(metrics.pop(key)) for key in Tokens._fields if key in metrics}
+    is_counted = any(key in metrics for key in Tokens._fields)
+    tokens = {key: int(metrics.pop(key, 0)) for key in Tokens._fields} if is_counted else None
     cost = metrics.pop("cost_usd", None)
     found: dict[str, Any] = {key: words(report.facts.get(key)) for key in FACTS}
     return Result(
@@ -77,7 +78,7 @@ def result_of(queue: Spool, context: Context, held: Held, report: Report) -> Res
         started_at=record.started_at if record else now,
         reason=decision.reason,
         output_file=context.output_name(held.id) if success else "",
-        tokens=tokens or None,
+        tokens=tokens,
         cost_usd=None if cost is None else float(cost),
         metrics=metrics or None,
         retry_at=now + decision.delay if decision.delay else None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
 
 from orchestrator import runs
+from orchestrator.cli.status import how_far
 from orchestrator.cli.told import KINDS, Told
 from orchestrator.cli.views import Views
 from orchestrator.errors import NotFound
@@ -20,11 +22,12 @@ def print_log(root: str, task_id: str, number: int, errors: bool, raw: bool, fol
     """Print it; with `follow` until the run has ended. Raises NotFound."""
     folder, number = _run(root, task_id, number, follow) if task_id else ("", 0)
     path = f"{folder}/{'stderr' if errors else 'stdout'}.log" if folder else f"{root}/.orchestrator/dispatcher.log"
+    record = runs.read_record(folder) if folder else None
+    if record and record.adapter == "worker":
+        path = f"{folder}/progress.jsonl"
     if not folder and not follow and not os.path.exists(path):
         raise NotFound("no dispatcher has run here yet; 'orchestrate start'")
     if as_json:
-        import json
-
         while follow and not _is_over(folder):
             time.sleep(LOOK_SECONDS)
         shown: list[bytes] = []
@@ -34,8 +37,8 @@ def print_log(root: str, task_id: str, number: int, errors: bool, raw: bool, fol
         of_run = {"task_id": task_id, "run": number} if folder else {}
         print(json.dumps({**of_run, "file": file, "text": text}))
         return
-    record = runs.read_record(folder) if folder else None
-    readable = Readable() if record and record.adapter in KINDS and not errors and not raw else None
+    is_told = record is not None and record.adapter in (*KINDS, "worker") and not errors and not raw
+    readable = Readable(Reported() if record and record.adapter == "worker" else Told()) if is_told else None
     put = readable.take if readable else _write
     place = _copy(path, 0, put)
     while follow:
@@ -94,11 +97,28 @@ def _write(part: bytes) -> None:
     sys.stdout.buffer.write(part)
 
 
+class Reported:
+    """What a worker reports, a line each."""
+
+    def line(self, line: str) -> str:
+        """What to print for it."""
+        try:
+            row = json.loads(line)
+            far = how_far(float(row["percent"]), row.get("findings"))
+            return f"{row['at']}  {far.removeprefix(', ')}\n"
+        except (ValueError, KeyError, TypeError, RecursionError):  # a torn one
+            return ""
+
+    def end(self) -> str:
+        """Nothing is open."""
+        return ""
+
+
 class Readable:
     """Prints what a stream of events tells, whole lines of it."""
 
-    def __init__(self) -> None:
-        self._told = Told()
+    def __init__(self, told: Told | Reported) -> None:
+        self._told = told
         self._rest = b""
         self._nothing = True
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from orchestrator.cli.paint import Paint, span
 from orchestrator.cli.rejects import what_to_do
+from orchestrator.cli.status import how_far
 from orchestrator.names import printable
+from orchestrator.places import is_slot
 from orchestrator.states import State
 
 OUTPUT_LINES = 40  # of the answer, on the page
@@ -38,11 +40,14 @@ def print_task(root: str, found: dict[str, Any]) -> None:
             extra.append(f"${one['cost_usd']:.4f}")
         print()
         print(
-            f"run {one['run']}   {one['status']}  {one['agent']} on {one['agent_id']}  {span(one['seconds'])}  {', '.join(extra)}".rstrip()
+            f"run {one['run']}   {one['status']}  {one['agent']} {'on ' if is_slot(one['agent_id']) else ''}{one['agent_id']}  {span(one['seconds'])}  {', '.join(extra)}".rstrip()
         )
+        if far := how_far(one["percent"], one["finding"]):
+            print(f"        {_safe(far.removeprefix(', '))}")
         if one["reason"]:
             print(f"        {one['reason']}")
-        print(f"        {one['folder']}/ (prompt.md, stdout.log, stderr.log){session(one)}")
+        logs = "" if one["agent_id"] and not is_slot(one["agent_id"]) else ", stdout.log, stderr.log"
+        print(f"        {one['folder']}/ (prompt.md{logs}){session(one)}")
     for key in ("notes", "known_issues", "objectives"):
         for one in found[key]:
             print(f"{key.replace('_', ' ').rstrip('s')}: {_safe(one)}")

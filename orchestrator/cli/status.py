@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+from orchestrator import progress
 from orchestrator.locks import is_locked
 from orchestrator.names import printable
+from orchestrator.places import is_slot
 from orchestrator.spool import Spool, find_root
 from orchestrator.states import State
 
@@ -48,6 +50,7 @@ def view(root: str) -> dict[str, object]:
     for task_id, names in sorted(queue.assignments().items()):
         said = flat(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")
         run = int(said.get("run", "0") or 0)
+        percent, finding = progress.last(queue.run_folder(task_id, run))
         title = printable(flat(queue.path(State.ASSIGNED, task_id)).get("description", ""), 60)
         running.append(
             {
@@ -58,6 +61,8 @@ def view(root: str) -> dict[str, object]:
                 "since": said.get("assigned_at", ""),
                 "seconds": _age(f"{queue.run_folder(task_id, run)}/prompt.md", now),
                 "title": "" if title in ("|", "|-") else title,
+                "percent": percent,
+                "finding": finding,
             }
         )
     counts = {str(state): queue.count(state) for state in State}
@@ -73,6 +78,16 @@ def view(root: str) -> dict[str, object]:
         "agents": _agents(root, [str(row["agent_type"]) for row in running], now),
         "review": review,
     }
+
+
+def how_far(percent: float | None, finding: object) -> str:
+    """What a run has reported last, as it follows its name; "" if nothing."""
+    if percent is None:
+        return ""
+    import json
+
+    text = finding if isinstance(finding, str) else json.dumps(finding, ensure_ascii=False)
+    return f", {percent:g} %" + (f": {printable(' '.join(text.split()), 100)}" if finding is not None else "")
 
 
 def _age(path: str, now: float) -> int:
@@ -154,7 +169,9 @@ def show(root: str, as_json: bool) -> int:
         of = f" of {row['slots']}" if row["slots"] else ""
         print(f"agent       {row['name']}: {row['busy']}{of} busy{paused}")
     for row in found["running"]:  # type: ignore[attr-defined]
-        where = f"{row['agent_type']} on {row['agent_id']}, run {row['run']}"
+        on = "on " if is_slot(row["agent_id"]) else ""
+        far = how_far(row["percent"], row["finding"])
+        where = f"{row['agent_type']} {on}{row['agent_id']}, run {row['run']}{far}"
         print(f"running     {row['task_id']}  {span(row['seconds'])}  {where}  {row['title']}")
     review = found["review"]
     assert isinstance(review, list)

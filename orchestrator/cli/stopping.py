@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from orchestrator import app, nudging, runs
+from orchestrator import app, history, nudging, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
@@ -15,6 +15,7 @@ from orchestrator.cli.status import view
 from orchestrator.errors import NotFound, OrchestrateError, Refused
 from orchestrator.locks import is_locked
 from orchestrator.names import nearest, printable
+from orchestrator.places import is_slot
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
@@ -32,8 +33,9 @@ def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
     os.kill(pid, SIGNALS[how])
     said, begun = "", time.monotonic()
     while is_locked(lock):
-        found = view(root)["running"]
-        assert isinstance(found, list)
+        running = view(root)["running"]
+        assert isinstance(running, list)
+        found = [row for row in running if is_slot(row["agent_id"])]
         names = ", ".join(f"{row['task_id']} ({row['agent_type']}, {span(row['seconds'])})" for row in found[:5])
         line = f"waiting for {len(found)} run{'s' if len(found) != 1 else ''}: {names}{' …' if len(found) > 5 else ''}"
         key = ",".join(str(row["task_id"]) for row in found)
@@ -55,7 +57,10 @@ def _alive(root: str) -> list[str]:
     return [
         task_id
         for task_id, names in sorted(queue.assignments().items())
-        if runs.is_alive(queue.run_folder(task_id, runs.assigned_run(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")[2]))
+        if "@" not in names[-1]
+        and runs.is_alive(
+            queue.run_folder(task_id, runs.assigned_run(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")[2])
+        )
     ]
 
 
@@ -104,11 +109,12 @@ def cancel_task(root: str, task_id: str) -> str:
 
 
 def _cancel_running(queue: Spool, task_id: str) -> str:
-    names = queue.assignments().get(task_id, [])
-    number = runs.assigned_run(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")[2] if names else 0
+    agent, _, number = history.holder(queue, task_id)
     folder = queue.run_folder(task_id, number)
     if not number or not os.path.isdir(folder):
         raise FileNotFoundError(folder)
+    if not is_slot(agent):
+        return _cancel_worker(queue, task_id, agent, number)
     with open(f"{folder}/cancelled", "w", encoding="ascii"):
         pass
     if nudging.running_pid(queue.root):
@@ -117,6 +123,18 @@ def _cancel_running(queue: Spool, task_id: str) -> str:
     print(f"{task_id}  no dispatcher runs; ending it here", file=sys.stderr)
     app.end_without_dispatcher(queue.root, task_id)
     return "cancelled"
+
+
+def _cancel_worker(queue: Spool, task_id: str, agent: str, number: int) -> str:
+    """Take it away; the worker is told when it next reports."""
+    from orchestrator.queue import TaskQueue
+    from orchestrator.report import Held, Report
+
+    held = Held(task_id, agent, number, queue.run_folder(task_id, number))
+    said = Report(Outcome.CANCELLED, "cancelled by a person while it ran")
+    if TaskQueue(queue.root).pull.end(held, said) is None:
+        raise FileNotFoundError(held.folder)  # it reports, or ends, in this very moment
+    return f"cancelled; {agent} is told when it next reports"
 
 
 def end_pause(root: str, name: str) -> None:

@@ -107,16 +107,33 @@ def submit(root: str, fields: Mapping[str, Value]) -> str:
 def refuse_unknown_agent(root: str, fields: Mapping[str, Value]) -> None:
     """Raises InvalidTask if the task names an agent that nobody knows."""
     agent, known = str(fields.get("preferred_agent") or ""), settings(root).agents
-    if agent and known and agent not in known and not _is_there(root, agent):
+    if agent and known and agent not in (*known, *_workers(root)) and not _is_specialist(root, agent):
         raise InvalidTask(f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them")
 
 
-def _is_there(root: str, agent: str) -> bool:
-    """Whether it is a specialist, a worker or a kind of worker."""
+def _is_specialist(root: str, name: str) -> bool:
+    if os.path.basename(name) == name and os.path.exists(f"{root}/agents/{name}.md"):
+        return True
     from orchestrator import profiles
-    from orchestrator.roster import Roster
 
-    return agent in (*profiles.BUILT_IN, *profiles.names(root), *Roster(f"{root}/.orchestrator").names())
+    return name in profiles.BUILT_IN
+
+
+def _workers(root: str) -> set[str]:
+    """Ids and types of the workers that have registered."""
+    import json
+
+    found: set[str] = set()
+    folder = f"{root}/.orchestrator/workers"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name.endswith(".yaml"):
+            found.add(name[:-5])
+            try:
+                with open(f"{folder}/{name}", encoding="utf-8") as file:
+                    found.add(str(json.load(file)["agent_type"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+    return found
 
 
 def _split(values: Sequence[str]) -> list[str]:

@@ -7,13 +7,13 @@ import re
 import time
 from typing import Any
 
-from orchestrator import history, router, runs
+from orchestrator import history, progress, router, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.settings import usable
-from orchestrator.cli.status import dispatcher, flat
+from orchestrator.cli.status import dispatcher, flat, how_far
 from orchestrator.errors import InvalidTask, OrchestrateError
 from orchestrator.names import printable
-from orchestrator.places import Places
+from orchestrator.places import Places, is_slot
 from orchestrator.reading import read_bytes
 from orchestrator.registry import AgentRegistry, clock
 from orchestrator.router import AgentView
@@ -133,7 +133,10 @@ class Views:
             return "just claimed", said
         folder = self.queue.run_folder(task_id, said[2])
         over = os.path.exists(f"{folder}/exit") and not runs.is_alive(folder) and not dispatcher(self.root)
-        return f"{said[1]} on {said[0]}, run {said[2]}" + (
+        if not is_slot(said[0]):
+            percent, finding = progress.last(folder)
+            return f"{said[1]} {said[0]}, run {said[2]}{how_far(percent, finding)}", said
+        return f"{said[1]} on {said[0]}, run {said[2]}{how_far(*progress.last(folder))}" + (
             ", has ended; the next start judges it" if over else ""
         ), said
 
@@ -242,6 +245,9 @@ class Views:
         folder = home.run_folder(task_id, number)
         record = runs.read_record(folder)
         result = runs.read_result(f"{folder}/result.yaml")
+        percent, finding = progress.last(folder)
+        is_worker = record is not None and not is_slot(record.agent_id)
+        alive = history.holder(self.queue, task_id)[2] == number if is_worker else runs.is_alive(folder)
         started = (result.started_at if result else 0.0) or (record.started_at if record else 0.0)
         ended = result.completed_at if result else self.now
         return {
@@ -250,7 +256,9 @@ class Views:
             "agent_id": result.agent_id if result else record.agent_id if record else "",
             "started_at": runs.utc(started) if started else "",
             "seconds": round(max(0.0, ended - started), 1) if started else 0,
-            "status": str(result.status) if result else "running" if runs.is_alive(folder) else "not judged yet",
+            "status": str(result.status) if result else "running" if alive else "not judged yet",
+            "percent": percent,
+            "finding": finding,
             "reason": result.reason if result else "",
             "exit_code": result.exit_code if result else None,
             "tokens": result.tokens if result else None,

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from orchestrator import schemas
-from orchestrator.cli import commands, looks, machine
+from orchestrator.cli import commands, looks, machine, pulling
 from orchestrator.cli.base import app
 from orchestrator.states import MOVES, State
 
@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "orchestrator"
 
 # From the ground up: a room may use those that stand before it, and no other.
-FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "nudging", "spool", "progress", "runs", "completed", "performance", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "registry", "live", "supervisor", "checklist", "intake", "finish", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "dispatcher", "app", "archive", "schemas"]
+FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "nudging", "spool", "progress", "runs", "completed", "performance", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "registry", "live", "supervisor", "checklist", "intake", "finish", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "worker", "dispatcher", "app", "archive", "schemas"]
 
 
 def modules() -> dict[str, Path]:
@@ -102,7 +102,7 @@ def test_the_docs_are_drawn_from_the_code() -> None:
 
 
 def test_every_command_has_json_and_an_example() -> None:
-    assert commands and looks and machine
+    assert commands and looks and machine and pulling
     group = typer.main.get_command(app)
     names = list(group.commands)  # type: ignore[attr-defined]
     assert len(names) >= 17

@@ -59,7 +59,7 @@ def test_a_task_is_claimed_started_and_completed(desk: TaskQueue) -> None:
     status = desk.get_task_status(one)
     assert (status.status, status.percent, status.finding) == ("running", 50.0, {"found": 2})
     result = desk.complete_task(one, {"text": "Here", "notes": ["a hint"]}, {"input": 10, "cost_usd": 0.5, "rows": 7})
-    assert (result.state, result.tokens, result.cost_usd, result.metrics) == ("completed", {"input": 10}, 0.5, {"rows": 7})
+    assert (result.state, result.tokens, result.cost_usd, result.metrics) == ("completed", {"input": 10, "output": 0, "cached": 0}, 0.5, {"rows": 7})
     assert read(f"{desk.root}/context/agent_outputs/{one}_output.md") == "Here"
     assert "a hint" in read(f"{desk.root}/context/notes/worker.md")
     kept = runs.read_result(desk.result_path(State.COMPLETED, one))
