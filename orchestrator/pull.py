@@ -89,6 +89,8 @@ class Pull:
     def _take(self, entry: Entry, content: bytes, worker: Worker, locks: list[int]) -> Held | None:
         task = entry.task
         attempt = history.attempts(self.queue, task.id)
+        if attempt.made != entry.attempt.made:  # somebody has it now, or had it: no folder of a further run is made
+            return None
         number = attempt.made + 1
         held = Held(task.id, worker.agent_id, number, self.queue.run_folder(task.id, number))
         os.makedirs(held.folder, exist_ok=True)
@@ -141,7 +143,8 @@ class Pull:
         """Why this run is not the worker's (any more); "" if it is."""
         number = noted_run(self.queue.assignment_path(held.id, held.slot))
         is_there = os.path.lexists(self.queue.path(State.ASSIGNED, held.id))
-        if is_there and number == held.number == max(self.queue.run_numbers(held.id), default=0):
+        later = (self.queue.run_folder(held.id, one) for one in self.queue.run_numbers(held.id) if one > held.number)
+        if is_there and number == held.number and not any(map(runs.has_begun, later)):
             return ""
         what = f"run {held.number} of {held.id} is not {held.slot}'s"
         state = self.queue.require(held.id)
@@ -211,7 +214,7 @@ class Pull:
         try:
             fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError:
-            raise Refused(f"{held.id}: there is no run {held.number} of it") from None
+            raise Refused(self.lost(held) or f"{held.id}: there is no run {held.number} of it") from None
         try:
             yield _locked(fd)
         finally:

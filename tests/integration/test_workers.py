@@ -1,18 +1,38 @@
-"""Workers as processes: dead at any instant, many at once, beside a dispatcher."""
+"""Workers as processes: dead at any instant, many at once, beside a dispatcher, over the shell."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import at_once, python, read
+from integration.driver import LONG, REPOSITORY, Driver, until
 
-from orchestrator import TaskQueue
+from orchestrator import TaskQueue, app
+from orchestrator.clock import Clock
+from orchestrator.config import load
+from orchestrator.events import Event
+from orchestrator.history import result_of
 from orchestrator.roster import STALE_SECONDS
 from orchestrator.states import State
 from orchestrator.watch import Watch
-from tests.helpers import python, read
+from orchestrator.watcher import Bell
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    """A root; each test says what is set up in it."""
+    made = Driver(tmp_path)
+    yield made
+    made.close()
+
 
 # One process for all: a child is forked for each call that changes files, and dies just before it.
 DIE = """
@@ -82,3 +102,317 @@ def test_a_worker_that_dies_anywhere_loses_and_doubles_nothing(tmp_path: Path, a
         for look in range(2, 4):
             watch.look(look * STALE_SECONDS)
         assert desk.assignments() == {}, last
+
+
+# -- many at once -------------------------------------------------------------------------------
+
+PULL = """
+import sys
+from orchestrator import TaskQueue
+queue, me = TaskQueue(sys.argv[1]), sys.argv[2]
+queue.register_agent(me, metadata={"max_concurrent_tasks": 5})
+input()
+done = []
+while found := queue.claim_tasks(me, 3):
+    for task in found:
+        queue.complete_task(task.task_id, me, agent_id=me, run=task.run)
+        done.append(task.task_id)
+print(*done)
+"""
+
+
+def test_four_workers_beside_a_dispatcher_do_each_task_once(driver: Driver) -> None:
+    driver.make()
+    ids = [f"t_{number:03d}" for number in range(300)]
+    for one in ids:
+        driver.drop(one, "@say by an agent")
+    driver.start()
+    said = at_once(PULL, [(str(driver.root), f"w{number}") for number in range(4)])
+    driver.reach("completed", *ids)
+    pulled = [one for line in said for one in line.split()]
+    assert len(pulled) == len(set(pulled))
+    desk = TaskQueue(str(driver.root))
+    runs = {one: desk.run_numbers(one) for one in ids}
+    assert all(len(numbers) == 1 for numbers in runs.values()), runs
+    by = {one: result_of(desk, one, State.COMPLETED) for one in ids}
+    assert {one for one, result in by.items() if result and result.agent_id.startswith("w")} == set(pulled)
+    rows = json.loads(read(driver.root / "context/completed_tasks.json"))
+    assert sorted(row["task_id"] for row in rows) == ids
+    until(lambda: not desk.assignments())
+
+
+def test_what_a_worker_completes_lets_the_dispatcher_go_on_at_once(driver: Driver) -> None:
+    driver.make(limits={"grace_seconds": 0.3})
+    desk = TaskQueue(str(driver.root))
+    desk.register_agent("researcher", ["web"])
+    driver.start()
+    driver.drop("first", requirements=["web"])
+    driver.drop("second", "@say done", dependencies=["first"])
+    driver.seen()
+    waits = {row["task_id"]: row["reason"] for row in driver.json("tasks", "--status", "pending")}
+    assert waits["second"] == "waits for first (waiting)"
+    assert waits["first"] == "for worker researcher, who has 0 of 1 and fetches its work itself"
+    mine = desk.get_next_task("researcher")
+    assert mine is not None and mine.task_id == "first"
+    desk.complete_task("first", "found")
+    driver.reach("completed", "second")
+    assert "found" in driver.prompt("second")
+
+
+def test_the_dispatcher_takes_back_what_a_silent_worker_has_and_tells_it(driver: Driver) -> None:
+    driver.make()
+    desk = TaskQueue(str(driver.root))
+    desk.register_agent("silent")
+    task = desk.create_task("x", preferred_agent="silent")
+    assert desk.get_next_task("silent") is not None
+    told: list[tuple[str, str]] = []
+    dispatcher = app.build(str(driver.root), load(str(driver.root)), {}, Bell(), [Heard(told)], False)
+    clock = dispatcher.clock = Stepping()
+    dispatcher.recover()
+    try:
+        for seconds in (0, 30, 59):
+            clock.now = 1000.0 + seconds
+            dispatcher.turn()
+            assert desk.get_task_status(task).status == "assigned"
+        clock.now = 1000.0 + STALE_SECONDS + 5
+        dispatcher.turn()
+    finally:
+        dispatcher.watcher.stop()
+    assert desk.get_task_status(task).status == "pending"
+    assert ("retried", task) in told
+
+
+class Heard:
+    """Listens."""
+
+    def __init__(self, told: list[tuple[str, str]]) -> None:
+        self._told = told
+
+    def hear(self, event: Event) -> None:
+        self._told.append((event.kind, event.task_id))
+
+    def flush(self) -> None:
+        pass
+
+
+class Stepping(Clock):
+    """Lives as much as the test says."""
+
+    now = 1000.0
+
+    def lived(self) -> float:
+        return self.now
+
+
+# -- as processes -------------------------------------------------------------------------------
+
+WORKERS = '''
+import os, time
+from orchestrator import AgentWorker
+
+class Good(AgentWorker):
+    max_concurrent_tasks = 2
+    def execute(self, task):
+        self.report_progress(50, findings={"words": len(task.description.split())})
+        return {"text": "good", "notes": ["a note"], "metrics": {"rows": 3}}
+
+class Async(AgentWorker):
+    async def execute(self, task):
+        return "async"
+
+class Bad(AgentWorker):
+    def execute(self, task):
+        raise ValueError("first line\\nsecond line")
+
+class Never(AgentWorker):
+    def execute(self, task):
+        error = RuntimeError("never")
+        error.should_retry = False
+        raise error
+
+class Wrong(AgentWorker):
+    def execute(self, task):
+        return 5
+
+class Slow(AgentWorker):
+    grace_seconds = 0.2
+    def execute(self, task):
+        open("running", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        return "slow"
+'''
+
+
+def work(driver: Driver, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+    done = driver.run("worker", f"mine:{name}", "--until-idle", *more)
+    assert isinstance(done, subprocess.CompletedProcess)
+    return done
+
+
+@pytest.fixture
+def staff(driver: Driver) -> Driver:
+    """A queue with workers beside it, that retries at once and only once."""
+    driver.make(retry={"max_retries": 1, "retry_delay_seconds": 0})
+    (driver.root / "mine.py").write_text(WORKERS)
+    return driver
+
+
+def test_a_worker_of_a_class_does_its_tasks_and_goes(staff: Driver) -> None:
+    for one in ("a", "b", "c"):
+        staff.drop(one)
+    done = work(staff, "Good", "--id", "good", "--capability", "web")
+    assert done.returncode == 0, done.stderr
+    assert staff.places("a") == staff.places("b") == staff.places("c") == ["completed"]
+    result = staff.result("a")
+    assert (result["agent_id"], result["metrics"], staff.answer("a")) == ("good", {"rows": 3}, "good")
+    assert '"words": 2' in read(staff.runs("a") / "1/progress.jsonl")
+    assert not list((staff.root / ".orchestrator/workers").glob("good*"))
+    staff.drop("d")
+    assert work(staff, "Async").returncode == 0
+    assert staff.answer("d") == "async"
+
+
+def test_what_a_worker_raises_is_a_failed_attempt_with_one_line(staff: Driver) -> None:
+    staff.drop("a")
+    done = work(staff, "Bad")
+    assert done.returncode == 0 and 'raise ValueError("first line' in done.stderr
+    assert staff.places("a") == ["review"] and staff.count("a") == 2
+    assert staff.result("a")["reason"].startswith("agent_error: ValueError: first line second line after 2 attempts")
+    staff.drop("b")
+    work(staff, "Never")
+    assert (staff.places("b"), staff.count("b")) == (["failed"], 1)
+    staff.drop("c")
+    work(staff, "Wrong")
+    assert "execute returned a int" in staff.result("c")["reason"]
+
+
+def test_a_worker_that_is_stopped_gives_back_what_it_cannot_finish(staff: Driver) -> None:
+    staff.drop("a")
+    child = staff.spawn("worker", "mine:Slow")
+    until(lambda: (staff.root / "running").exists())
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(LONG) == 0
+    assert staff.places("a") == ["pending"]
+    assert staff.result("a", 1)["counts"] is False
+    (staff.root / "running").unlink()
+    child = staff.spawn("worker", "mine:Slow", "--id", "again")
+    until(lambda: (staff.root / "running").exists())
+    second = staff.run("worker", "mine:Slow", "--id", "again")
+    assert second.returncode == 1 and "a worker of that id runs already" in second.stderr
+    child.kill()
+    child.wait()
+    staff.go()
+    assert work(staff, "Slow", "--id", "again").returncode == 0  # the kernel says that the other is dead: no waiting
+    assert staff.places("a") == ["completed"] and staff.answer("a") == "slow"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mine", "write module:Class"),
+        ("nothing:At", "nothing: cannot be imported"),
+        ("mine:os", "is no subclass of AgentWorker"),
+    ],
+)
+def test_a_worker_that_is_none_is_told_in_one_line(staff: Driver, name: str, said: str) -> None:
+    done = staff.run("worker", name)
+    assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+# -- over the shell -----------------------------------------------------------------------------
+
+
+def test_a_task_over_the_shell_from_claim_to_completion(driver: Driver) -> None:
+    driver.make()
+    found = driver.json("register", "me", "--capability", "web", "--max", "2")
+    assert (found["agent_id"], found["capabilities"], found["max_concurrent_tasks"]) == ("me", ["web"], 2)
+    driver.drop("a", requirements=["web"])
+    driver.drop("b")
+    assert [row["task_id"] for row in driver.json("poll", "me", "--limit", "5")] == ["a", "b"]
+    mine = driver.json("poll", "me", "--claim")[0]
+    assert (mine["task_id"], mine["run"]) == ("a", 1)
+    line = driver.ok("poll", "me", "--claim").rstrip("\n").split("\t")
+    assert line[:2] == ["b", "1"] and "Do b" in read(line[2])
+    driver.ok("begin", "a", "--agent", "me", "--run", "1")
+    driver.ok("heartbeat", "me", "--task", "a", "--run", "1")
+    driver.ok("progress", "a", "40", "--finding", '{"sources": 2}', "--agent", "me", "--run", "1")
+    shown = {row["task_id"]: row for row in driver.json("status")["running"]}
+    assert (shown["a"]["percent"], shown["a"]["finding"]) == (40.0, {"sources": 2})
+    for words in (("status",), ("tasks",), ("show", "a"), ("logs", "a")):
+        assert '40 %: {"sources": 2}' in driver.ok(*words), words
+    done = driver.json("complete", "a", "--agent", "me", "--run", "1", "--result", "Here", "--metric", "rows=7")
+    assert (done["state"], done["status"]) == ("completed", "success")
+    assert driver.answer("a") == "Here" and driver.result("a")["metrics"] == {"rows": 7}
+    failed = driver.json("fail", "b", "--error", "the site is down", "--no-retry")
+    assert failed["state"] == "failed" and "the site is down" in failed["reason"]
+    driver.ok("unregister", "me")
+    assert driver.run("poll", "me").returncode == 1
+
+
+def test_what_is_refused_over_the_shell_is_one_line_and_changes_nothing(driver: Driver) -> None:
+    driver.make()
+    driver.ok("register", "me")
+    driver.drop("a")
+    driver.ok("poll", "me", "--claim")
+    for words, said in [
+        (("register", "me"), "a worker of that id was heard of"),
+        (("register", "other", "--max", "0"), "a whole number of 1 or more, not 0"),
+        (("poll", "mee"), "did you mean 'me'?"),
+        (("poll", "me", "--claim"), "me: has a already (max_concurrent_tasks: 1)"),
+        (("complete", "a", "--agent", "me", "--run", "2"), "run 2 of a is not me's: me has it now, as run 1"),
+        (("progress", "a", "much"), "a number from 0 to 100"),
+        (("complete", "a", "--metric", "rows"), "write a name and a number"),
+        (("complete", "a", "--result-file", "none"), "none: No such file"),
+        (("unregister", "me"), "has a; complete or fail that first"),
+    ]:
+        done = driver.run(*words)
+        assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1, (words, done.stderr)
+        assert driver.places("a") == ["assigned"]
+
+
+def test_a_cancelled_worker_is_refused_and_what_it_says_is_kept(driver: Driver) -> None:
+    driver.make()
+    driver.ok("register", "me")
+    driver.drop("a")
+    driver.ok("poll", "me", "--claim")
+    assert "cancelled; me is told" in driver.ok("cancel", "a")
+    assert driver.places("a") == ["failed"] and driver.result("a")["status"] == "cancelled"
+    done = driver.run("complete", "a", "--agent", "me", "--run", "1", "--result", "after all")
+    assert done.returncode == 1 and "kept as tasks/runs/a/1/late.md" in done.stderr
+    assert "after all" in read(driver.runs("a") / "1/late.md")
+    driver.ok("retry", "a")
+    assert driver.json("poll", "me", "--claim")[0]["run"] == 2
+
+
+def test_an_agent_of_the_dispatcher_reports_progress_without_saying_who_it_is(driver: Driver) -> None:
+    command = f"{shlex.quote(sys.executable)} -m orchestrator.cli progress 30 --finding half && touch said && while ! test -e go; do sleep 0.05; done"
+    driver.make({"shell": {"adapter": "shell", "command": "sh", "pass_env": ["PYTHONPATH"]}})
+    driver.drop("a", run=command)
+    driver.start()
+    until(lambda: (driver.root / "said").exists(), what=lambda: driver.story("a"))
+    row = driver.json("status")["running"][0]
+    assert (row["percent"], row["finding"]) == (30.0, "half")
+    refused = driver.run("complete", "a", "--result", "x")
+    assert refused.returncode == 1 and "the dispatcher started run 1" in refused.stderr
+    driver.go()
+    driver.reach("completed", "a")
+
+
+@pytest.mark.parametrize("name", ["worker.sh", "worker.py"])
+def test_the_examples_do_what_they_say(driver: Driver, name: str) -> None:
+    driver.make()
+    for one in ("a", "b"):
+        driver.drop(one, requirements=["counting"])
+    command = f"{shlex.quote(sys.executable)} -m orchestrator.cli"
+    if name == "worker.sh":
+        words = ["sh", f"{REPOSITORY}/examples/worker.sh", "me"]
+        env = {**driver.environment, "ORCHESTRATE": command}
+    else:
+        words = [*shlex.split(command), "worker", "worker:Counter", "--until-idle"]
+        env = {**driver.environment, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY}/examples"}
+    done = subprocess.run(words, cwd=driver.root, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert driver.places("a") == driver.places("b") == ["completed"]
+    assert driver.answer("a").split()[0].isdecimal()
+    assert driver.json("status")["running"] == []

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from helpers import python, read, until, write
 
 from orchestrator import TaskQueue, runs
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, Refused
@@ -15,7 +16,6 @@ from orchestrator.report import Held
 from orchestrator.roster import STALE_SECONDS
 from orchestrator.states import Outcome, State
 from orchestrator.watch import Watch
-from tests.helpers import python, read, until, write
 
 pytestmark = pytest.mark.fast
 
