@@ -50,6 +50,10 @@ def commands() -> str:
         command = group.get_command(context, name)
         inner = typer.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
         parts += [f"## {name}", "", "```", command.get_help(inner).strip(), "```", ""]
+        for below in command.list_commands(inner) if hasattr(command, "list_commands") else ():
+            one = command.get_command(inner, below)
+            deeper = typer.Context(one, info_name=below, parent=inner, max_content_width=100, terminal_width=100)
+            parts += [f"### {name} {below}", "", "```", one.get_help(deeper).strip(), "```", ""]
     return "\n".join(parts)
 
 

@@ -13,17 +13,20 @@ The tour, in the order a task meets the rooms:
     recovery    what a crash left, put right; starting is recovering
     pull        the same for workers that fetch their tasks: claim, report, taken back if silent
 
-`TaskQueue` (queue) is the door for Python programs, `AgentWorker` (worker) a worker to be subclassed.
+`TaskQueue` (queue) is the door for Python programs, `AgentWorker` (worker) a worker to be subclassed. `AgentRegistry`
+(registry, known) says who can do what and how well it goes, `CapabilityRouter` (router) who would do a task.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.queue import TaskQueue
+    from orchestrator.registry import AgentRegistry
+    from orchestrator.router import CapabilityRouter
     from orchestrator.worker import AgentWorker
 
 __version__ = "0.1.0"
-__all__ = ["AgentWorker", "TaskQueue", "__version__"]
+__all__ = ["AgentRegistry", "AgentWorker", "CapabilityRouter", "TaskQueue", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -36,4 +39,12 @@ def __getattr__(name: str) -> object:
         from orchestrator import worker
 
         return worker.AgentWorker
+    if name == "AgentRegistry":
+        from orchestrator import registry
+
+        return registry.AgentRegistry
+    if name == "CapabilityRouter":
+        from orchestrator import router
+
+        return router.CapabilityRouter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

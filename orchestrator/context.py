@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator import files, locks
+from orchestrator import files, locks, output
 from orchestrator.completed import EMPTY, CompletedList, holds, row
 from orchestrator.runs import Result, read_result
 from orchestrator.states import ENDED, Outcome, State
@@ -79,11 +79,7 @@ class Context:
     def answer(self, task_id: str) -> tuple[str, str]:
         """(where it is, the text) of a completed task's answer, whatever bytes are in it; no text if there is none."""
         name = self.output_name(task_id)
-        try:
-            with open(f"{self.root}/{name}", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                return name, file.read(ANSWER_LIMIT)
-        except OSError:
-            return name, ""
+        return name, output.text(f"{self.root}/{name}", ANSWER_LIMIT)
 
     def place_output(self, task_id: str, source: str) -> None:
         """Give the run's answer its name among the outputs; an older run's is replaced (its folder keeps it)."""

@@ -291,4 +291,8 @@ class Dispatcher:
         if result.paused_until and result.paused_until > wall:
             word = RULES[result.status].paused_by or str(result.status)
             self.registry.pause(who, result.paused_until, word)
-            self.tell("paused", "", f"{who} paused until {clock(result.paused_until)} ({word}): {result.reason}")
+            self.tell(
+                "paused",
+                "",
+                f"{self.registry.base(who)} paused until {clock(result.paused_until)} ({word}): {result.reason}",
+            )

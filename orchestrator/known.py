@@ -15,6 +15,7 @@ from orchestrator.errors import AlreadyExists, NotFound, OrchestrateError, Refus
 from orchestrator.names import id_problem, nearest, printable
 from orchestrator.performance import Performance, Run, Standing
 from orchestrator.places import Places
+from orchestrator.profiles import Specialist
 from orchestrator.roster import STALE_SECONDS, Roster, Worker
 from orchestrator.writing import Scalar
 
@@ -71,6 +72,7 @@ class Known:
         self.performance = Performance(self.places.own)
         self.roster = Roster(self.places.own)
         self.agents: dict[str, AgentConfig] = {}
+        self.specialists: dict[str, Specialist] = {}
 
     def paused(self, name: str, now: float) -> str:
         """Why an agent of config.yaml takes no work now; "" if it does."""
@@ -83,8 +85,8 @@ class Known:
         agent_type: str = "worker", replace: bool = False,
     ) -> Worker:  # fmt: skip
         """Take a worker in; `metadata` may hold max_concurrent_tasks. Raises OrchestrateError, AlreadyExists."""
-        if agent_id in self.agents:
-            raise AlreadyExists(f"{agent_id}: an agent of config.yaml has that name; choose another")
+        if agent_id in self.agents or agent_id in self.specialists:
+            raise AlreadyExists(f"{agent_id}: an agent of config.yaml, or a specialist, has that name; choose another")
         return self.roster.register(agent_id, capabilities, metadata, agent_type, replace)
 
     def unregister_agent(self, agent_id: str) -> None:
@@ -94,17 +96,29 @@ class Known:
         self.roster.unregister(agent_id)
 
     def list_agents(self, capability: str = "") -> list[str]:
-        """The ids of all, or of those that have a capability, learned ones counted: agents first, then workers."""
+        """The ids of all agents and workers; or of those that have a capability, specialists and learned ones counted."""
         everyone = self._everyone(time.time())
+        if capability:
+            everyone += [self.get_agent_capability(name) for name in self.specialists]
         return [one.agent_id for one in everyone if not capability or capability in one.all]
 
     def get_agent_capability(self, agent_id: str) -> AgentCapability:
         """Raises NotFound, with the nearest name."""
         now = time.time()
-        if agent := self.agents.get(agent_id):
+        if agent := self.settings(agent_id):
             return self._of_agent(agent_id, agent, now)
         self._require(agent_id)
         return self._of_worker(self.roster.worker(agent_id), now)
+
+    def settings(self, name: str) -> AgentConfig | None:
+        """Of an agent of config.yaml, or of a specialist; None if it is neither."""
+        one = self.specialists.get(name)
+        return one.settings if one else self.agents.get(name)
+
+    def base(self, name: str) -> str:
+        """Whose account and slots an agent uses: of a specialist, those of its agent."""
+        one = self.specialists.get(name)
+        return one.base if one else name
 
     # -- how --------------------------------------------------------------------------------
 
@@ -163,8 +177,8 @@ class Known:
     # -- inside -----------------------------------------------------------------------------
 
     def _require(self, agent_id: str) -> None:
-        if agent_id not in self.agents and agent_id not in (known := self.roster.ids()):
-            everyone = [*self.agents, *known]
+        if self.settings(agent_id) is None and agent_id not in (known := self.roster.ids()):
+            everyone = [*self.agents, *self.specialists, *known]
             raise NotFound(
                 f"{printable(agent_id)}: no such agent{nearest(agent_id, everyone)}; 'orchestrate agents' lists them"
             )
@@ -193,7 +207,7 @@ class Known:
         return AgentHealth(name, status, why, rate, ms, standing.runs, count, one.max_concurrent_tasks)
 
     def _status(self, name: str, standing: Standing, now: float) -> tuple[str, str]:
-        if name in self.agents:
+        if self.settings(name) is not None:
             if paused := self.paused(name, now):
                 return "paused", paused
         elif (silent := now - self.roster.beat_at(name)) >= STALE_SECONDS:

@@ -40,12 +40,15 @@ def assemble(
     last: str = "",
     note: str = "",
     unreadable: bool = False,
+    preamble: str = "",
 ) -> str:
     """The prompt. `answers` maps a dependency's id to (its output file relative to root, its text);
-    `last` says what went wrong in the attempt before, `note` what a person added since."""
+    `last` says what went wrong in the attempt before, `note` what a person added since; `preamble` is
+    a specialist's own."""
     parts = [
         f"# Task {task.id}{f' (attempt {attempt})' if attempt > 1 else ''}",
         "",
+        *(("## How you work", "", preamble, "") if preamble else ()),
         "## What to do",
         "",
         task.description.strip(),

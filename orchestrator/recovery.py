@@ -111,7 +111,7 @@ class Recovery:
         except InvalidTask as problem:
             task = Task(id=task_id, description="(its file cannot be read)")
             self._tell("warning", task_id, f"its file was changed while it ran and cannot be read any more: {problem}")
-        settings = self.registry.agents.get(agent) or _settings_of(record)
+        settings = self.registry.settings(agent) or _settings_of(record)
         live = self._new_live(task, number, agent, slot, settings, record.started_at if record else now)
         if alive or not runs.has_begun(folder):
             live.identity = self._find(folder, record.pid if record else 0)

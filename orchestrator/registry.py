@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from orchestrator import config as configuration
-from orchestrator import files
+from orchestrator import files, profiles
 from orchestrator.agents import AGENTS, adapter_for
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidConfig, InvalidTask
@@ -66,6 +66,8 @@ class AgentRegistry(Known):
         self._missing: dict[str, tuple[float, str]] = {}
         self._worked: dict[str, float] = {}
         self.slots: dict[str, tuple[str, ...]] = {}
+        self.problems: dict[str, str] = {}  # specialist → why it cannot work
+        self._profiles: tuple[object, ...] = ()
         self.configure(config or configuration.load(root), sizes or {})
 
     def configure(self, config: Config, sizes: Mapping[str, int]) -> None:
@@ -83,11 +85,13 @@ class AgentRegistry(Known):
         for name, agent in table.items():
             self.slots[name] = tuple(f"agent_{number + i + 1:02d}" for i in range(agent.max_instances))
             number += agent.max_instances
+        self._profiles = ()
         self.look()
 
     def program(self, name: str) -> tuple[str, ...]:
         """The agent's command as words, the program's path found out; () if it cannot be found."""
-        agent = self.agents[name]
+        agent = self.settings(name)
+        assert agent is not None
         words = tuple(shlex.split(agent.command))
         if not words:
             return ()
@@ -96,7 +100,7 @@ class AgentRegistry(Known):
 
     def missing(self, name: str) -> str:
         """Why the agent cannot be started at all; "" if it can, or is no agent of config.yaml."""
-        agent = self.agents.get(name)
+        agent = self.settings(name)
         if agent is None:
             return ""
         if adapter_for(name, agent).kind == "shell" or self.program(name):
@@ -120,11 +124,20 @@ class AgentRegistry(Known):
                     self.performance.of(name, now),
                 )
             )
+        bases = {view.name: view for view in views}
+        for one in self.specialists.values():
+            standing = self.performance.of(one.name, now)
+            views.append(
+                bases[one.base]._replace(
+                    name=one.name, settings=one.settings, standing=standing, base=one.base, added=one.added
+                )
+            )
         return views
 
     def names(self) -> list[str]:
         """What a task may name in `preferred_agent`: agents, workers, kinds of workers."""
-        return [*self.agents, *self.roster.names()]
+        own = (*self.specialists, *self.problems, *profiles.BUILT_IN)
+        return list(dict.fromkeys([*self.agents, *own, *self.roster.names()]))
 
     def everybody(self, now: float) -> list[AgentView]:
         """All agents, and all workers after them, as they are now: whom a task may be for, for those who look."""
@@ -141,19 +154,28 @@ class AgentRegistry(Known):
             standing = self.performance.of(one.agent_id, now)
             views.append(
                 AgentView(
-                    one.agent_id, settings, AGENTS["command"], (), mine, why, frozenset(), standing, one.agent_type
+                    one.agent_id,
+                    settings,
+                    AGENTS["command"],
+                    (),
+                    mine,
+                    why,
+                    frozenset(),
+                    standing,
+                    worker_type=one.agent_type,
                 )
             )
         return views
 
     def slots_of(self, name: str) -> Sequence[str]:
         """Where its runs are counted."""
-        return self.slots.get(name, (name,))
+        return self.slots.get(self.base(name), (name,))
 
     # -- pauses -----------------------------------------------------------------------------
 
     def paused(self, name: str, now: float) -> str:
         """Why the agent takes no work now, such as "paused until 14:05 (rate limit)"; "" if it does."""
+        name = self.base(name)
         if missing := self._missing_lately(name, now):
             return missing
         pause = self._pauses.get(name)
@@ -169,6 +191,7 @@ class AgentRegistry(Known):
 
     def pause(self, name: str, until: float, reason: str) -> None:
         """Give the agent no work until then (epoch seconds UTC). A pause that is longer already stays."""
+        name = self.base(name)
         known, now = self._pauses.get(name), time.time()
         if known and known.holds(now) and known.until >= until:
             return
@@ -179,6 +202,7 @@ class AgentRegistry(Known):
 
     def worked(self, name: str, started_at: float, now: float) -> None:
         """It has done a task well. If that was started after the pause was set, the pause is over."""
+        name = self.base(name)
         self._worked[name] = now
         pause = self._pauses.get(name)
         if pause and started_at > pause.since:
@@ -186,7 +210,7 @@ class AgentRegistry(Known):
 
     def worked_at(self, name: str) -> float:
         """When it last did a task well (epoch seconds); 0.0 if it did not since we started."""
-        return self._worked.get(name, 0.0)
+        return self._worked.get(self.base(name), 0.0)
 
     def resume(self, name: str) -> None:
         """The pause is over, whatever it was for."""
@@ -197,7 +221,10 @@ class AgentRegistry(Known):
             pass
 
     def look(self) -> None:
-        """Take up what was changed by hand: a pause whose file is gone is over."""
+        """Take up what was changed by hand: a pause whose file is gone is over; the specialists' files."""
+        if (found := ("", *profiles.stamps(self.places.root))) != self._profiles:
+            self._profiles = found
+            self.specialists, self.problems = profiles.load(self.places.root, self.agents)
         self._pauses = {name: pause for name in self.agents if (pause := self._read_pause(name))}
 
     def next_resume(self, now: float) -> float | None:

@@ -30,7 +30,14 @@ class AgentView(NamedTuple):
     paused: str = ""  # why it takes no work now; "" if it does
     names: frozenset[str] = frozenset()  # of all agents here
     standing: Standing = Standing()  # how well it does
+    base: str = ""  # of a specialist: the agent in whose slots it runs
+    added: tuple[str, ...] = ()  # of a specialist: what it can and its agent cannot
     worker_type: str = ""  # of a worker that has registered; "": an agent of config.yaml
+
+    @property
+    def home(self) -> str:
+        """Whose slots these are."""
+        return self.base or self.name
 
     @property
     def kind(self) -> str:
@@ -70,6 +77,8 @@ def refusal(agent: AgentView, task: Task) -> str:
     """Why this agent can never do this task; "" if it can."""
     if not is_wanted(agent, task.preferred_agent):
         return f"is not {task.preferred_agent}"
+    if agent.base and task.preferred_agent != agent.name and not set(task.requirements) & set(agent.added):
+        return "does only what asks for it, by name or by a capability that it adds"
     lacking = [one for one in task.requirements if one not in agent.capabilities]
     return f"lacks {', '.join(lacking)}" if lacking else agent.adapter.refuses(task)
 
@@ -107,7 +116,7 @@ class CapabilityRouter:
         """Take up how they are now. Who can do what is worked out anew only if that has changed."""
         self.agents = list(agents)
         abilities: list[tuple[object, ...]] = [
-            (agent.name, agent.kind, agent.capabilities, agent.names) for agent in agents
+            (agent.name, agent.kind, agent.capabilities, agent.names, agent.base) for agent in agents
         ]
         if abilities != self._abilities:
             self._able, self._abilities = {}, abilities
@@ -115,7 +124,7 @@ class CapabilityRouter:
     def took(self, agent: str, slot: str) -> None:
         """A slot has a run from now on."""
         for place, view in enumerate(self.agents):
-            if view.name == agent:
+            if view.name == agent or slot in view.slots:
                 self.agents[place] = view._replace(busy=view.busy | {slot})
 
     def able(self, task: Task) -> tuple[int, ...]:
@@ -129,8 +138,9 @@ class CapabilityRouter:
         """Say what could start now, with its rank (lower is more urgent): some of it only one agent can do."""
         self.left = {}
         for rank, task in waiting:
-            if len(able := self.able(task)) == 1:
-                name = self.agents[able[0]].name
+            able = self.able(task)
+            if able and len({self.agents[place].home for place in able}) == 1:
+                name = self.agents[able[0]].home
                 self.left[name] = min(rank, self.left.get(name, rank))
 
     def choose(self, task: Task, avoid: str = "", rank: int = 0) -> tuple[str, str] | None:
@@ -142,7 +152,7 @@ class CapabilityRouter:
             if not (free := agent.free) or self._is_left(agent, able, rank):
                 continue
             slot = next((one for one in free if one != avoid), free[0])
-            is_last = len(able) > 1 and len(free) == 1 and agent.name in self.left
+            is_last = len(able) > 1 and len(free) == 1 and agent.home in self.left
             key = (slot == avoid, is_last, -agent.score, agent.load, place)
             if best is None or key < best[0]:
                 best = (key, agent.name, slot)
@@ -162,10 +172,10 @@ class CapabilityRouter:
 
     def _is_left(self, agent: AgentView, able: Sequence[int], rank: int) -> bool:
         """Whether its last slot is left to a task that only it can do. Not if nobody else could do this one soon."""
-        if len(able) < 2 or len(agent.free) != 1 or self.left.get(agent.name, rank + 1) > rank:
+        if len(able) < 2 or len(agent.free) != 1 or self.left.get(agent.home, rank + 1) > rank:
             return False
         others = (self.agents[place] for place in able)
-        return any(other.name != agent.name and not other.paused for other in others)
+        return any(other.home != agent.home and not other.paused for other in others)
 
     def weigh(self, task: Task, avoid: str = "", rank: int = 0) -> list[Weighed]:
         """Every agent, the best first."""
@@ -185,7 +195,7 @@ class CapabilityRouter:
 
     def should_rebalance(self, waiting: Iterable[Task] = ()) -> str:
         """What is skewed, and what to do about it; "" if the load is even. `waiting`: what could start now."""
-        agents = [agent for agent in self.agents if agent.worker_type or not agent.paused]
+        agents = [one for one in self.agents if not one.base and (one.worker_type or not one.paused)]
         if len(agents) < 2:
             return ""
         most = max(agents, key=lambda agent: agent.load)
@@ -213,12 +223,13 @@ def unroutable(task: Task, agents: Sequence[AgentView]) -> str:
     """Why no agent here could ever do the task; "" if one could."""
     if any(not refusal(agent, task) for agent in agents):
         return ""
-    names = ", ".join(agent.name for agent in agents) or "none"
+    own = [agent for agent in agents if not agent.base]
+    names = ", ".join(agent.name for agent in own) or "none"
     wanted = [agent for agent in agents if is_wanted(agent, task.preferred_agent)]
     if not wanted:
         return f"wants {task.preferred_agent}, which is not set up here (agents: {names}); see 'orchestrate doctor'"
     if task.requirements and all(set(task.requirements) - set(agent.capabilities) for agent in wanted):
-        held = sorted({one for agent in agents for one in agent.capabilities})
+        held = sorted({one for agent in own for one in agent.capabilities})
         missing = [one for one in task.requirements if one not in held]
         what = (
             f"capability {missing[0]}"

@@ -159,7 +159,7 @@ class Starter:
 
     def _prepare(self, config: Config, claim: Claim, wall: float) -> Prepared:
         (entry, agent, slot, content), task = claim, claim.entry.task
-        live = self.live(config, task, entry.attempt.made + 1, agent, slot, self.registry.agents[agent], wall)
+        live = self.live(config, task, entry.attempt.made + 1, agent, slot, _known(self.registry.settings(agent)), wall)
         live.attempt, live.stamp = entry.attempt, entry.stamp
         try:
             _make_folder(live.folder)
@@ -224,6 +224,7 @@ class Starter:
             attempt.last_reason,
             attempt.note,
             attempt.last_status == Outcome.UNREADABLE,
+            who.preamble if (who := self.registry.specialists.get(live.agent)) else "",
         )
         files.write(f"{live.folder}/prompt.md", text.encode("utf-8", "replace"))
         return Request(
@@ -236,6 +237,11 @@ class Starter:
             live.folder,
             str(uuid.uuid4()),
         )
+
+
+def _known(settings: AgentConfig | None) -> AgentConfig:
+    assert settings is not None  # it was chosen a moment ago
+    return settings
 
 
 def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:

@@ -91,6 +91,8 @@ def _agents(queue: Spool, settings: config.Config, say: object) -> None:
             )
         else:
             say("ok", f"agent {name}", f"{words[0] if words else 'built in'}, {slots}, adapter {adapter.kind}")
+    for name, problem in registry.problems.items():
+        say("problem", f"specialist {printable(name)}", problem)
     if not settings.agents:
         say("note", "agents", "config.yaml names none: these were found on PATH")
     for name, command in config.BUILT_IN.items():

@@ -9,12 +9,13 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from orchestrator import config
+from orchestrator import config, profiles
 from orchestrator.cli.submit import fields_of, refuse_unknown_agent
 from orchestrator.errors import InvalidConfig, InvalidTask, OrchestrateError
 from orchestrator.names import page_name, printable
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.registry import wants
+from orchestrator.roster import Roster
 from orchestrator.spool import Spool, is_task_name
 from orchestrator.states import State
 from orchestrator.task import ALIASES, FIELDS, parse
@@ -142,12 +143,12 @@ def missing_files(root: str, paths: Sequence[str], required: bool | Sequence[str
 
 def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]], int]:
     """(file, reason) of each that would be rejected, and how many were looked at."""
-    queue = Spool(root)
+    queue, given = Spool(root), bool(paths)
     if not paths:
         folder = f"{queue.tasks}/{State.PENDING}"
         paths = sorted(os.path.relpath(entry.path) for entry in queue.pending_files()) if os.path.isdir(folder) else []
         paths = [*paths, *([os.path.relpath(f"{root}/config.yaml")] if os.path.exists(f"{root}/config.yaml") else [])]
-    problems: list[tuple[str, str]] = []
+    problems: list[tuple[str, str]] = [] if given else _specialists(root)
     seen: dict[str, str] = {}
     edges: dict[str, tuple[str, ...]] = {}
     names = _agent_names(root)
@@ -179,9 +180,18 @@ def _check_config(path: str) -> None:
     config.load(os.path.dirname(os.path.abspath(path)))
 
 
+def _specialists(root: str) -> list[tuple[str, str]]:
+    try:
+        found = profiles.load(root, config.load(root).agent_table())[1]
+    except InvalidConfig:
+        return []  # said of config.yaml itself
+    return [(where, said) for problem in found.values() for where, _, said in [problem.partition(": ")]]
+
+
 def _agent_names(root: str) -> list[str]:
     try:
-        return [*config.load(root).agent_table()]
+        table = config.load(root).agent_table()
+        return [*table, *profiles.BUILT_IN, *profiles.names(root), *Roster(f"{root}/.orchestrator").names()]
     except InvalidConfig:
         return []
 

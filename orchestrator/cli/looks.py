@@ -115,8 +115,15 @@ def _moment(text: str, otherwise: float) -> float:
         return found
 
 
-@app.command()
+agents_app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
+app.add_typer(agents_app, name="agents")
+
+
+@agents_app.callback(invoke_without_command=True)
 def agents(
+    context: typer.Context,
     resume: Annotated[
         str,
         typer.Option(
@@ -129,6 +136,8 @@ def agents(
 
     Example: orchestrate agents --resume claude
     """
+    if context.invoked_subcommand:
+        return
     if resume:
         from orchestrator.cli.stopping import end_pause
 
@@ -136,6 +145,35 @@ def agents(
     from orchestrator.cli.routing import show_agents
 
     show_agents(root(), as_json)
+
+
+@agents_app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="What it is called: letters, digits, '-' and '_'.")],
+    source: Annotated[str, typer.Option("--from", help="The specialist to begin with.")] = "research",
+    as_json: Json = False,
+) -> None:
+    """Copy a specialist to agents/NAME.md, for you to change.
+
+    Example: orchestrate agents new legal --from research
+    """
+    from orchestrator import profiles
+    from orchestrator.hold import nudge
+
+    made = profiles.copy(root(), name, source)
+    nudge(root())
+    put({"name": name, "file": made}) if as_json else print(f"made  {made}; change it, then: --agent {name}")
+
+
+@agents_app.command()
+def specialists(as_json: Json = False) -> None:
+    """List the specialists, and the agent that each of them is.
+
+    Example: orchestrate agents specialists
+    """
+    from orchestrator.cli.routing import show_specialists
+
+    show_specialists(root(), as_json)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from orchestrator.waiting import Entry
 def show_agents(root: str, as_json: bool) -> None:
     """Every agent and worker: what it does now, how well it did."""
     registry = Views(root).registry()
-    views = registry.everybody(Views(root).now)
+    views = [view for view in registry.everybody(Views(root).now) if not view.base]
     health = {one.agent_id: one for one in registry.get_all_health()}
     state = {view.name: view.paused or ("ready" if view.free else "busy") for view in views}
     if as_json:
@@ -51,6 +51,34 @@ def show_agents(root: str, as_json: bool) -> None:
         ("AGENT", "ADAPTER", "BUSY", "STATE", "HEALTH", "WENT WELL", "CAN", "COMMAND"),
         give=("ADAPTER", "CAN"),
     )
+
+
+def show_specialists(root: str, as_json: bool) -> None:
+    """Those that can work; and why the others cannot, one line each."""
+    registry = Views(root).registry()
+    if as_json:
+        rows = [
+            {
+                "name": one.name, "agent": one.base, "capabilities": list(one.settings.capabilities),
+                "command": one.settings.command, "problem": "",
+            }
+            for one in registry.specialists.values()
+        ]  # fmt: skip
+        put([*rows, *({"name": name, "problem": problem} for name, problem in registry.problems.items())])
+        return
+    columns(
+        [
+            (s.name, s.base, ",".join(s.settings.capabilities), s.settings.command)
+            for s in registry.specialists.values()
+        ],
+        Paint(),
+        ("SPECIALIST", "AGENT", "CAN", "COMMAND"),
+        give=(),
+    )
+    for problem in registry.problems.values():
+        print(problem)
+    if not registry.specialists:
+        print("none: a specialist needs an agent that reads a prompt; add one to config.yaml")
 
 
 def went(rate: float, runs: int) -> str:

@@ -107,8 +107,16 @@ def submit(root: str, fields: Mapping[str, Value]) -> str:
 def refuse_unknown_agent(root: str, fields: Mapping[str, Value]) -> None:
     """Raises InvalidTask if the task names an agent that nobody knows."""
     agent, known = str(fields.get("preferred_agent") or ""), settings(root).agents
-    if agent and known and agent not in known and agent not in _workers(root):
+    if agent and known and agent not in (*known, *_workers(root)) and not _is_specialist(root, agent):
         raise InvalidTask(f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them")
+
+
+def _is_specialist(root: str, name: str) -> bool:
+    if os.path.basename(name) == name and os.path.exists(f"{root}/agents/{name}.md"):
+        return True
+    from orchestrator import profiles
+
+    return name in profiles.BUILT_IN
 
 
 def _workers(root: str) -> set[str]:
