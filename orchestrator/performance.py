@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -24,7 +25,9 @@ NEWCOMER = 5  # runs: those of them that a newcomer has not made yet are taken a
 TOLD = 5.0  # runs that a confidence somebody stated weighs as much as
 GAINED = 0.7  # confidence from which a capability counts that nobody stated, after NEWCOMER runs of it
 GONE = 0.5  # confidence below which one that was stated is gone
-_SIGNS = (b"+", b"-")
+_LINE = re.compile(rb"^([^\t\n]+)\t([+-])\t(\d+\.\d+)\t(\d+\.\d+)\t(.*)\.$", re.MULTILINE)  # whole, and not neutral
+
+Row = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 class Run(NamedTuple):
@@ -164,39 +167,33 @@ def _stamp(path: str) -> tuple[int, int, int]:
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def _lines(path: str) -> list[bytes]:
+def _content(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read().split(b"\n")
+            return file.read()
     except OSError:
-        return []
+        return b""
 
 
 def _shortened(path: str) -> list[bytes]:
-    return [b"\n" + b"\t".join(words) + b"\n" for words in reversed(_runs(path, 0.0))]
+    return [b"\n" + b"\t".join(row) + b".\n" for row in reversed(_runs(path, 0.0))]
 
 
-def _runs(path: str, since: float) -> list[list[bytes]]:
+def _runs(path: str, since: float) -> list[Row]:
     """The lines that count, in words: mark, sign, seconds, when, the rest. The last first."""
-    found: dict[bytes, list[bytes]] = {}
-    for line in reversed(_lines(path)):
-        words = line.split(b"\t", 4)
-        if len(words) < 5 or words[0] in found or words[1] not in _SIGNS or words[4][-1:] != b".":
-            continue
-        try:
-            if float(words[3]) >= since and float(words[2]) >= 0:
-                found[words[0]] = words
-        except ValueError:
-            continue
-        if len(found) == WINDOW:
-            break
+    found: dict[bytes, Row] = {}
+    for row in reversed(_LINE.findall(_content(path))):
+        if row[0] not in found and float(row[3]) >= since:
+            found[row[0]] = row
+            if len(found) == WINDOW:
+                break
     return list(found.values())
 
 
 def _told(path: str) -> dict[str, tuple[float, float]]:
     """Capability → (confidence, when it was stated); the last word counts."""
     found = {}
-    for line in _lines(path):
+    for line in _content(path).split(b"\n"):
         try:
             capability, confidence, at = line.decode("utf-8", "replace").split("\t")
             found[capability] = (float(confidence), float(at))
@@ -205,12 +202,12 @@ def _told(path: str) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _standing(found: list[list[bytes]], told: Mapping[str, tuple[float, float]]) -> Standing:
+def _standing(found: list[Row], told: Mapping[str, tuple[float, float]]) -> Standing:
     seconds = [float(words[2]) for words in found if words[1] == b"+"]
-    about: dict[bytes, list[list[bytes]]] = {}
+    about: dict[bytes, list[Row]] = {}
     for words in found:
         about.setdefault(words[4], []).append(words)
-    kinds: dict[str, list[list[bytes]]] = {kind: [] for kind in told}
+    kinds: dict[str, list[Row]] = {kind: [] for kind in told}
     for rest, rows in about.items():
         for kind in rest.decode("utf-8", "replace").split("\t")[:-1]:
             kinds[kind] = [*kinds.get(kind, ()), *rows]
