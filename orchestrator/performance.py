@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -24,7 +25,9 @@ NEWCOMER = 5  # runs: those of them that a newcomer has not made yet are taken a
 TOLD = 5.0  # runs that a confidence somebody stated weighs as much as
 GAINED = 0.7  # confidence from which a capability counts that nobody stated, after NEWCOMER runs of it
 GONE = 0.5  # confidence below which one that was stated is gone
-_SIGNS = {b"+": True, b"-": False}
+_LINE = re.compile(rb"^([^\t\n]+)\t([+-])\t(\d+\.\d+)\t(\d+\.\d+)\t(.*)\.$", re.MULTILINE)  # whole, and not neutral
+
+Row = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 class Run(NamedTuple):
@@ -73,7 +76,7 @@ class Performance:
         """A run has ended. What cannot be written is not missed: it can be made again of the results."""
         try:
             if self._append(f"{name}.runs", run.line()) > COMPACT_BYTES:
-                self._compact(f"{name}.runs", lambda path: [run.line() for run in reversed(_runs(path, 0.0))])
+                self._compact(f"{name}.runs", _shortened)
         except OSError:
             pass
 
@@ -164,38 +167,33 @@ def _stamp(path: str) -> tuple[int, int, int]:
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def _lines(path: str) -> list[bytes]:
+def _content(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read().split(b"\n")
+            return file.read()
     except OSError:
-        return []
+        return b""
 
 
-def _runs(path: str, since: float) -> list[Run]:
-    """The runs that count, the last first."""
-    found: dict[bytes, Run] = {}
-    for line in reversed(_lines(path)):
-        words = line.split(b"\t")
-        if len(words) < 5 or words[-1] != b"." or words[1] not in _SIGNS or words[0] in found:
-            continue
-        try:
-            at = float(words[3])
-            if at >= since:
-                kinds = tuple(word.decode("utf-8", "replace") for word in words[4:-1])
-                mark = words[0].decode("utf-8", "replace")
-                found[words[0]] = Run(mark, _SIGNS[words[1]], float(words[2]), at, kinds)
-        except ValueError:
-            continue
-        if len(found) == WINDOW:
-            break
+def _shortened(path: str) -> list[bytes]:
+    return [b"\n" + b"\t".join(row) + b".\n" for row in reversed(_runs(path, 0.0))]
+
+
+def _runs(path: str, since: float) -> list[Row]:
+    """The lines that count, in words: mark, sign, seconds, when, the rest. The last first."""
+    found: dict[bytes, Row] = {}
+    for row in reversed(_LINE.findall(_content(path))):
+        if row[0] not in found and float(row[3]) >= since:
+            found[row[0]] = row
+            if len(found) == WINDOW:
+                break
     return list(found.values())
 
 
 def _told(path: str) -> dict[str, tuple[float, float]]:
     """Capability → (confidence, when it was stated); the last word counts."""
     found = {}
-    for line in _lines(path):
+    for line in _content(path).split(b"\n"):
         try:
             capability, confidence, at = line.decode("utf-8", "replace").split("\t")
             found[capability] = (float(confidence), float(at))
@@ -204,16 +202,20 @@ def _told(path: str) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _standing(found: list[Run], told: Mapping[str, tuple[float, float]]) -> Standing:
-    good = [run for run in found if run.well]
-    seconds = sum(run.seconds for run in good) / len(good) if good else 0.0
-    kinds = {kind for run in found for kind in run.kinds}
+def _standing(found: list[Row], told: Mapping[str, tuple[float, float]]) -> Standing:
+    seconds = [float(words[2]) for words in found if words[1] == b"+"]
+    about: dict[bytes, list[Row]] = {}
+    for words in found:
+        about.setdefault(words[4], []).append(words)
+    kinds: dict[str, list[Row]] = {kind: [] for kind in told}
+    for rest, rows in about.items():
+        for kind in rest.decode("utf-8", "replace").split("\t")[:-1]:
+            kinds[kind] = [*kinds.get(kind, ()), *rows]
     learned = {}
-    for kind in sorted({*told, *kinds}):
+    for kind, rows in sorted(kinds.items()):
         confidence, at = told.get(kind, (0.5, 0.0))
-        mine = [run for run in found if kind in run.kinds and run.at >= at]
-        well = sum(1 for run in mine if run.well)
-        confidence = (TOLD * confidence + well) / (TOLD + len(mine))
+        mine = [words[1] for words in rows if float(words[3]) >= at]
+        confidence = (TOLD * confidence + mine.count(b"+")) / (TOLD + len(mine))
         if confidence >= GONE if kind in told else (len(mine) >= NEWCOMER and confidence >= GAINED):
             learned[kind] = round(confidence, 4)
-    return Standing(len(found), len(good), seconds, learned)
+    return Standing(len(found), len(seconds), sum(seconds) / len(seconds) if seconds else 0.0, learned)
