@@ -22,8 +22,16 @@ CHANGING = (
     "open", "write", "pwrite", "fsync", "link", "unlink", "remove", "rename", "replace", "mkdir", "rmdir",
     "ftruncate", "chmod", "utime",
 )  # fmt: skip
-LOOKING = ("open", "read", "pread", "listdir", "scandir", "lstat", "stat", "fstat", "readlink")
-REAL: dict[str, Any] = {name: getattr(os, name) for name in {*CHANGING, *LOOKING}}
+LOOKING = ("open", "read", "listdir", "scandir")
+_NAMES = ("open", "mkdir", "link", "rename", "replace", "renameat2")
+# Which calls can fail of what. (A bad disk that does not even let names go leaves drafts; nothing can be done.)
+CAN_FAIL = {
+    errno.ENOSPC: (*_NAMES, "write", "pwrite", "fsync"),
+    errno.EIO: (*_NAMES, "write", "pwrite", "fsync", "read", "listdir", "scandir"),
+    errno.EMFILE: ("open", "listdir", "scandir"),
+    errno.EACCES: _NAMES,
+}
+REAL: dict[str, Any] = {name: getattr(os, name) for name in {*CHANGING, *LOOKING, "readlink"}}
 REAL_OPEN = builtins.open
 _WRITES = os.O_CREAT | os.O_TRUNC
 
@@ -42,11 +50,6 @@ class Call(NamedTuple):
 
 
 Rule = Callable[[Call], Any]  # makes the call, or does not; what the caller gets
-
-
-def pass_by(call: Call) -> Any:
-    """The rule that changes nothing."""
-    return call.act()
 
 
 class Trap:
@@ -142,7 +145,7 @@ def failing(numbers: range, code: int) -> Rule:
     """These calls fail with this error, and the disk stays as it was; but half a write may come through."""
 
     def rule(call: Call) -> Any:
-        if call.number not in numbers:
+        if call.number not in numbers or call.name not in CAN_FAIL[code]:
             return call.act()
         if call.name == "renameat2":
             return code

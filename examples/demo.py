@@ -97,8 +97,11 @@ What to look at next:
   demo/context/agent_outputs/report_output.md      the report
   demo/context/current_state.md                    what every agent reads first
   demo/tasks/runs/flaky/1/result.yaml              why the first attempt failed
-  .venv/bin/orchestrate -C demo show licence       what the task in review asks, then answer it:
+  .venv/bin/orchestrate -C demo show licence       what the task in review asks; to answer it:
   .venv/bin/orchestrate -C demo retry licence --note "MIT"
+  .venv/bin/orchestrate -C demo start
+  .venv/bin/orchestrate -C demo wait licence
+  .venv/bin/orchestrate -C demo stop
 """
 
 

@@ -13,17 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from filelock import FileLock, Timeout
-
 from orchestrator import __version__, config, files, process
 from orchestrator.context import Context
-from orchestrator.dispatcher import Dispatcher, Mode
-from orchestrator.errors import AlreadyRunning, OrchestrateError
+from orchestrator.dispatcher import Dispatcher
+from orchestrator.errors import OrchestrateError
 from orchestrator.events import Event, Journal, Listener
+from orchestrator.hold import Hold, refuse_second
 from orchestrator.launcher import LocalLaunch
-from orchestrator.nudging import running_pid
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool
+from orchestrator.supervisor import Mode
 from orchestrator.watcher import Bell, Notes
 
 LOG_BYTES = 10_000_000  # then the log is rolled over; three old ones are kept
@@ -40,6 +39,7 @@ class Log:
               "review": "WARNING", "failed": "WARNING", "late": "WARNING"}  # fmt: skip
 
     def __init__(self, path: str, level: str, front: bool) -> None:
+        self._path = path
         self._least = logging.getLevelName(level.upper())
         self._front = front
         self._lines: list[tuple[float, str, str]] = []
@@ -51,13 +51,16 @@ class Log:
         """One line."""
         level = self.LEVELS.get(event.kind, "INFO")
         if logging.getLevelName(level) >= self._least:
-            self._lines.append((event.at, level, " ".join(filter(None, (event.task_id, event.kind, event.text)))))
+            words = (event.task_id, event.kind if event.kind.upper() != level else "", event.text)
+            self._lines.append((event.at, level, " ".join(filter(None, words))))
 
     def flush(self) -> None:
         """The end of a turn."""
         lines, self._lines = self._lines, []
         if not lines:
             return
+        if self._is_gone():
+            self._file.close()  # the next line makes it anew
         text = "\n".join(
             f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))},{int(at % 1 * 1000):03d} {level:<7} {words}"
             for at, level, words in lines
@@ -67,6 +70,14 @@ class Log:
             for at, _, words in lines:
                 sys.stdout.write(f"{time.strftime('%H:%M:%S', time.localtime(at))} {words}\n")
             sys.stdout.flush()
+
+    def _is_gone(self) -> bool:
+        """Whether somebody deleted the file, or put another in its place."""
+        stream = self._file.stream
+        try:
+            return stream is not None and not os.path.samestat(os.stat(self._path), os.fstat(stream.fileno()))
+        except FileNotFoundError:
+            return os.path.isdir(os.path.dirname(self._path))
 
 
 def build(
@@ -95,21 +106,8 @@ def build(
     )
 
 
-def hold(root: str, wait: float = 3.0) -> FileLock:
-    """The right to move this root's tasks. Raises AlreadyRunning: one dispatcher a root."""
-    os.makedirs(f"{root}/.orchestrator", exist_ok=True)
-    lock = FileLock(f"{root}/.orchestrator/dispatcher.lock")
-    try:
-        lock.acquire(timeout=wait)
-    except Timeout:
-        raise AlreadyRunning(
-            f"{root}: a dispatcher runs already (pid {running_pid(root) or '?'}); 'orchestrate stop' ends it"
-        ) from None
-    return lock
-
-
 def announce(dispatcher: Dispatcher) -> None:
-    """Say who holds this root, and with which agents, for whoever looks."""
+    """Say who holds this root, and with which agents, for whoever looks. Raises OSError."""
     own = dispatcher.queue.own
     state = {
         "pid": os.getpid(),
@@ -117,13 +115,22 @@ def announce(dispatcher: Dispatcher) -> None:
         "version": __version__,
         "path": os.environ.get("PATH", ""),
         "agents": {name: len(slots) for name, slots in dispatcher.registry.slots.items()},
+        "ending": dispatcher.mode is not Mode.RUN,
     }
     files.replace(f"{own}/dispatcher.json", json.dumps(state).encode(), sync=False)
 
 
+def announce_again(dispatcher: Dispatcher) -> None:
+    """What is known of it has changed; a full disk is no reason to end."""
+    try:
+        announce(dispatcher)
+    except OSError as error:
+        dispatcher.tell("error", "", f".orchestrator/dispatcher.json is not current: {error.strerror}")
+
+
 def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str], None]) -> None:
     """Be the dispatcher until a stop is asked and done. Raises AlreadyRunning, InvalidConfig."""
-    lock = hold(root)
+    lock = Hold(root)
     log: Log | None = None
     try:
         queue = Spool(root)
@@ -135,7 +142,8 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
         journal = Journal(f"{queue.own}/events")
         dispatcher = build(root, settings, sizes, bell, [log, journal], process.become_subreaper())
         announce(dispatcher)
-        dispatcher.announce = announce
+        dispatcher.announce = announce_again
+        dispatcher.keep = lambda: announce(dispatcher) if lock.keep() else None
         dispatcher.recover()
         dispatcher.tell("dispatching", "", f"pid {os.getpid()}, agents {dispatcher.agents_line()}")
         for name in dispatcher.registry.agents:
@@ -154,6 +162,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
 def start(root: str, agents: str) -> int:
     """Start a dispatcher as a daemon; its pid, once it is up. Raises OrchestrateError with its reason."""
     config.parse_sizes(agents)
+    refuse_second(root)
     read, write = os.pipe()
     os.makedirs(f"{root}/.orchestrator", exist_ok=True)
     with open(f"{root}/.orchestrator/dispatcher.log", "ab") as log:
@@ -176,7 +185,7 @@ def start(root: str, agents: str) -> int:
 
 def end_without_dispatcher(root: str, only: str = "") -> list[str]:
     """End runs that no dispatcher watches over (all, or that of one task) and record them; their tasks."""
-    lock = hold(root)
+    lock = Hold(root)
     bell = Bell()
     try:
         notes = Notes(bell)
@@ -184,10 +193,10 @@ def end_without_dispatcher(root: str, only: str = "") -> list[str]:
         journal = Journal(f"{root}/.orchestrator/events")
         settings, _ = config.load_or_last(root)  # ending what runs must not wait for a config to be mended
         dispatcher = build(root, settings, {}, bell, [log, journal], process.become_subreaper())
+        dispatcher.mode = Mode.DRAIN
         announce(dispatcher)
         dispatcher.recover()
         mine = [live for live in dispatcher.supervisor if only in ("", live.id)]
-        dispatcher.mode = Mode.DRAIN
         if not only:
             dispatcher.end_runs()
         dispatcher.supervisor.look_now()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from orchestrator.names import nearest, printable
+from orchestrator.names import counted, nearest, printable
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -29,7 +29,7 @@ def checked(model: type[M], values: dict[str, Any], known: Iterable[str], error:
 
 def _line(first: Any, known: Iterable[str], more: int) -> str:
     place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "tuple[", "bool")))
-    rest = f" (and {more} more)" if more else ""
+    rest = f" (and {counted(more, 'more problem')})" if more else ""
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])
         return f"unknown key {printable(place)!r}{nearest(key, known)}{rest}"

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator import files, locks
+from orchestrator import files, locks, output
 from orchestrator.completed import EMPTY, CompletedList, holds, row
 from orchestrator.runs import Result, read_result
 from orchestrator.states import ENDED, Outcome, State
@@ -30,6 +30,7 @@ PAGES = ("project_overview.md", "current_state.md", "objectives.md", "code_struc
 NOTES = "notes"
 OUTPUTS = "agent_outputs"
 COMPLETED = "completed_tasks.json"
+ANSWER_LIMIT = 4_000_000  # characters of an answer that are read
 BEGIN, END = "<!-- orchestrate: tasks -->", "<!-- orchestrate: end -->"
 
 HEADINGS = {
@@ -53,10 +54,9 @@ class Context:
 
     def make(self) -> list[str]:
         """The pages that are missing, with a heading each; their names. Drafts of writers that died go."""
+        self.make_folders()
         for folder in (self.folder, f"{self.folder}/{OUTPUTS}", f"{self.folder}/{NOTES}"):
-            os.makedirs(folder, exist_ok=True)
             files.sweep_drafts(folder, time.time())
-        os.makedirs(os.path.dirname(self._lock), exist_ok=True)
         made = []
         for name, text in HEADINGS.items():
             if not os.path.lexists(f"{self.folder}/{name}"):
@@ -64,11 +64,22 @@ class Context:
                 made.append(name)
         return made
 
+    def make_folders(self) -> None:
+        """Those that are missing: git takes away the ones that it empties."""
+        files.make_folders(
+            self.folder, f"{self.folder}/{OUTPUTS}", f"{self.folder}/{NOTES}", os.path.dirname(self._lock)
+        )
+
     # -- outputs ----------------------------------------------------------------------------
 
     def output_name(self, task_id: str) -> str:
         """Where a completed task's answer is, relative to the root."""
         return f"context/{OUTPUTS}/{task_id}_output.md"
+
+    def answer(self, task_id: str) -> tuple[str, str]:
+        """(where it is, the text) of a completed task's answer, whatever bytes are in it; no text if there is none."""
+        name = self.output_name(task_id)
+        return name, output.text(f"{self.root}/{name}", ANSWER_LIMIT)
 
     def place_output(self, task_id: str, source: str) -> None:
         """Give the run's answer its name among the outputs; an older run's is replaced (its folder keeps it)."""

@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from functools import partial
 
 from orchestrator import history
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
 from orchestrator.config import Config
 from orchestrator.context import Context
-from orchestrator.errors import InvalidConfig
+from orchestrator.errors import InvalidConfig, said
 from orchestrator.events import Event, Listener
 from orchestrator.finish import Finished, Finisher, told
+from orchestrator.hands import Hands
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
+from orchestrator.names import counted
 from orchestrator.pull import Pull
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry, clock
@@ -30,20 +30,11 @@ from orchestrator.retry import RULES
 from orchestrator.spool import Spool
 from orchestrator.starter import Claim, Starter
 from orchestrator.states import Outcome, State
-from orchestrator.supervisor import Supervisor
+from orchestrator.supervisor import Mode, Supervisor
 from orchestrator.watch import Watch
 from orchestrator.watcher import Bell, Notes, Watcher
 
 SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
-
-
-class Mode(Enum):
-    """What the loop is about."""
-
-    RUN = "run"
-    DRAIN = "drain"  # start nothing; go when the runs have ended
-    NOW = "now"  # end the runs; go when they have ended
-    LEAVE = "leave"  # go at once; the runs go on
 
 
 class Dispatcher:
@@ -74,6 +65,7 @@ class Dispatcher:
         self._load_config = load_config
         self._sizes = dict(sizes or {})
         self.announce: Callable[[Dispatcher], None] = lambda dispatcher: None
+        self.keep: Callable[[], None] = lambda: None  # what says that we hold this root
         self._listeners = listeners
         self._bell = bell
         self._finish_again_at = 0.0
@@ -89,6 +81,8 @@ class Dispatcher:
         )
         self.finisher = Finisher(queue, context, registry.worked_at)
         self.watch = Watch(Pull(queue, registry.roster, self.tell))
+        self.recovery = Recovery(queue, registry, lambda *run: self.starter.live(self.config, *run), self.tell)
+        self.hands = Hands(queue, context, self.supervisor, self.tell)
         self.checklist = Checklist(queue, context)
 
     def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
@@ -105,8 +99,10 @@ class Dispatcher:
         self.context.make()
         self.watcher.keep()
         self.finisher.remember(self.clock.wall())
-        recovery = Recovery(self.queue, self.registry.settings, partial(self.starter.live, self.config), self.tell)
-        for live in recovery.run(self.clock.wall()):
+        self._take_up(self.recovery.run(self.clock.wall()))
+
+    def _take_up(self, lives: list[Live]) -> None:
+        for live in lives:
             slot = live.slot if live.slot not in self.supervisor.lives else f"{live.slot}_{live.id}"
             self.supervisor.lives[slot] = live
             live.attempt = history.attempts(self.queue, live.id)
@@ -119,27 +115,46 @@ class Dispatcher:
             try:
                 wait = self.turn()
             except OSError as error:  # a full disk, no descriptors: what runs goes on, and we try again
-                self.tell("error", "", f"this turn was not finished: {error.strerror or error}")
+                self._unfinished(error)
                 self._scan_at, wait = 0.0, 1.0
             if self.mode is Mode.LEAVE or (self.mode is not Mode.RUN and not self.supervisor.lives):
                 break
             self.clock.wait(lambda seconds: self._bell.wait(seconds, self.supervisor.descriptors()), wait)
         self.close()
 
+    def _scan(self, wall: float, lived: float) -> None:
+        """Look at everything, whatever the events said. Raises OSError."""
+        begun = self.clock.lived()
+        self.hands.look(self.config.limits.grace_seconds, lived)
+        self.keep()
+        self._take_up(self.recovery.take_up(wall, {live.id for live in self.supervisor}))
+        self.watcher.keep()
+        self.watch.look(lived)
+        self.registry.look()
+        self.intake.agents = self.registry.names()
+        self.intake.look(None, wall)
+        took = self.clock.lived() - begun
+        self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
+        self._scan_soon = lived + 20 * took
+
+    def _unfinished(self, error: OSError) -> None:
+        self.tell("error", "", f"this turn was not finished: {said(error)}")
+        if not os.path.isdir(self.queue.root) and self.mode is Mode.RUN:
+            self.mode = Mode.DRAIN
+            self.tell("stopping", "", f"{self.queue.root} is gone; goes when nothing runs any more")
+
     def close(self) -> None:
         """The last things, once."""
         self.watcher.stop()
         self.checklist.write(self.intake.waiting, self.supervisor, self.clock.wall())
-        self.tell(
-            "stopped",
-            "",
-            f"{len(self.supervisor)} runs go on without a dispatcher" if self.supervisor.lives else "nothing runs",
-        )
+        left = f"leaves {counted(self.supervisor, 'run')}" if self.supervisor.lives else "nothing runs"
+        self.tell("stopped", "", left)
         for listener in self._listeners:
             listener.flush()
 
     def note(self, number: int) -> None:
         """What a signal asks for: TERM leaves the runs, INT waits for them (twice: ends them), QUIT ends them."""
+        before = self.mode
         if number == signal.SIGHUP:
             self.reload()
         elif number == signal.SIGTERM:
@@ -148,9 +163,11 @@ class Dispatcher:
             self.end_runs()
         elif number == signal.SIGINT:
             self.mode = Mode.DRAIN
-            self.tell("stopping", "", f"starts nothing more; waits for {len(self.supervisor)} runs")
+            self.tell("stopping", "", f"starts nothing more; waits for {counted(self.supervisor, 'run')}")
         elif number == signal.SIGUSR1:
             self.intake.reconsider(self.clock.wall())
+        if self.mode is not before:
+            self.announce(self)
         self._scan_at = min(self._scan_at, self._scan_soon)
         self.supervisor.look_now()
 
@@ -164,13 +181,9 @@ class Dispatcher:
                 live.hurry(now)
             else:
                 live.ours = not live.is_stopping
-                live.stop(
-                    Outcome.KILLED,
-                    "ended with the dispatcher; starts again with it",
-                    self.config.limits.grace_seconds,
-                    now,
-                )
-        self.tell("stopping", "", f"ends {len(self.supervisor)} runs")
+                why = "ended with the dispatcher; starts again with it"
+                live.stop(Outcome.KILLED, why, self.config.limits.grace_seconds, now)
+        self.tell("stopping", "", f"ends {counted(self.supervisor, 'run')}")
 
     def reload(self) -> None:
         """Take up a changed config.yaml; a broken one is refused and the old one stays."""
@@ -178,7 +191,7 @@ class Dispatcher:
             config = self._load_config()
             self.registry.configure(config, self._sizes)
         except (InvalidConfig, OSError) as error:
-            self.tell("error", "", f"config.yaml is not taken up, the old one stays: {error}")
+            self.tell("error", "", f"the old settings stay: {error}")
             return
         self.config = self.intake.config = config
         self.intake.waiting.promote_after = config.queue.promote_low_after_minutes * 60
@@ -198,25 +211,21 @@ class Dispatcher:
         self._wall = wall
         names = self.watcher.take()
         if lived >= self._scan_at:
-            begun = self.clock.lived()
-            self.watcher.keep()
-            self.registry.look()
-            self.intake.agents = self.registry.names()
-            self._end_removed(lived)
-            self.watch.look(lived)
-            self.intake.look(None, wall)
-            took = self.clock.lived() - begun
-            self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
-            self._scan_soon = lived + 20 * took
+            try:
+                self._scan(wall, lived)
+            except OSError as error:  # a folder that cannot be read, or not be made: what runs is watched all the same
+                self._unfinished(error)
+                self._scan_at = lived + 1.0
         else:
             self.intake.look(names, wall)
         ended = self.supervisor.turn(
             lived, limits.grace_seconds, limits.linger_seconds, int(limits.max_output_mb * 1e6)
         )
-        done = self._finish(ended, wall, lived) if ended and lived >= self._finish_again_at else []
+        if ended and lived >= self._finish_again_at:
+            self._finish(ended, wall, lived)
         claimed = self.starter.claim(wall) if self.mode is Mode.RUN else []
-        if done or claimed:
-            self._sync_and_start(done, claimed, wall)
+        if self.finisher.unsettled or claimed:
+            self._sync_and_start(claimed, wall)
         self.intake.go_on(wall)
         self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
         for listener in self._listeners:
@@ -232,33 +241,40 @@ class Dispatcher:
         ]
         return max(0.0, min(due))
 
-    def _sync_and_start(self, done: list[Finished], claimed: list[Claim], wall: float) -> None:
+    def _sync_and_start(self, claimed: list[Claim], wall: float) -> None:
         """One sync for what has ended and what is claimed; then the one is settled, and the other started."""
-        wait = self.queue.begin_sync()
-        prepared = self.starter.prepare(self.config, claimed, wall)
         try:
+            wait = self.queue.begin_sync()
+            prepared = self.starter.prepare(self.config, claimed, wall)
             wait()
-        except OSError as error:
+        except OSError as error:  # what has ended is settled with the next sync
             self.starter.give_back(claimed, error)
             prepared = []
-        self.finisher.settle(done)
+        else:
+            self.finisher.settle()
         self.starter.launch(prepared, wall)
         self.checklist.changed()
 
     # -- finish -----------------------------------------------------------------------------
 
-    def _finish(self, ended: list[Live], wall: float, lived: float) -> list[Finished]:
+    def _finish(self, ended: list[Live], wall: float, lived: float) -> None:
+        done, why = [], ""
         try:
             done = self.finisher.finish(ended, self.config, wall)
-        except OSError as error:
+        except OSError:
             # Full disk, no descriptors: nothing was committed that is not whole; again in a moment.
-            self._finish_again_at = lived + 2.0
-            self.tell(
-                "error",
-                "",
-                f"{len(ended)} ended runs cannot be recorded yet: {os.strerror(error.errno or 0)}; tried again",
-            )
-            return []
+            self._finish_again_at, self._scan_at = lived + 2.0, 0.0
+            for live in ended:  # one that cannot be recorded keeps no other back
+                try:
+                    done += self.finisher.finish([live], self.config, wall)
+                except OSError as error:
+                    why = said(error)
+            if why:
+                left = counted(len(ended) - len(done), "ended run")
+                self.tell("error", "", f"{left} cannot be recorded yet: {why}; tried again")
+            if not os.path.isdir(self.queue.root):  # nor ever: there is nobody left to know
+                self.supervisor.lives = {slot: live for slot, live in self.supervisor.lives.items() if not live.ended}
+                return
         for one in done:
             slot = next(slot for slot, live in self.supervisor.lives.items() if live is one.live)
             del self.supervisor.lives[slot]
@@ -267,7 +283,6 @@ class Dispatcher:
                 self.intake.waiting.completed(one.live.id, wall)
                 self.registry.worked(one.result.agent_type, one.result.started_at, wall)
         self.intake.look([f"{one.live.id}.yaml" for one in done if one.result.state is State.PENDING], wall)
-        return done
 
     def _tell_finished(self, one: Finished, wall: float) -> None:
         result, who = one.result, one.result.agent_type
@@ -281,16 +296,3 @@ class Dispatcher:
                 "",
                 f"{self.registry.base(who)} paused until {clock(result.paused_until)} ({word}): {result.reason}",
             )
-
-    def _end_removed(self, lived: float) -> None:
-        """A run whose task somebody took out of assigned/ is ended: nobody wants its result."""
-        for live in self.supervisor:
-            gone = not os.path.lexists(self.queue.path(State.ASSIGNED, live.id))
-            if gone and live.missed:
-                live.stop(
-                    Outcome.CANCELLED,
-                    "its file was taken out of tasks/assigned",
-                    self.config.limits.grace_seconds,
-                    lived,
-                )
-            live.missed = gone

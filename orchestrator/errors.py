@@ -13,6 +13,12 @@ class OrchestrateError(Exception):
     exit_code = 1
 
 
+def said(error: OSError) -> str:
+    """What the system says, and of which file."""
+    where = error.filename2 or error.filename
+    return f"{error.strerror or error}{f' ({where})' if where else ''}"
+
+
 class InvalidTask(OrchestrateError):
     """A file is no task, or a task that cannot be accepted. The message is the reason."""
 

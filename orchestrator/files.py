@@ -32,6 +32,15 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
+def make_folders(*paths: str) -> None:
+    """Each that is missing; what it lies in has to be there. Raises OSError."""
+    for path in paths:
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            pass
+
+
 def sync_folders(paths: Iterable[str]) -> None:
     """Each folder once, all at the same time."""
     fds = []
@@ -115,15 +124,6 @@ def write(path: str, content: bytes, mode: int = 0o644) -> None:
         write_all(fd, content)
     finally:
         os.close(fd)
-
-
-def read_text(path: str, limit: int = 4_000_000) -> str:
-    """A file's text, whatever bytes are in it; "" if there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read(limit)
-    except OSError:
-        return ""
 
 
 def publish(path: str, content: bytes, *, drafts: str = "", sync: bool = True) -> None:

@@ -13,10 +13,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from orchestrator import history, output, retry
+from orchestrator import files, history, output, retry
 from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
+from orchestrator.hands import EDITED, was_edited
 from orchestrator.live import Live
 from orchestrator.performance import Performance, Run
 from orchestrator.places import is_slot
@@ -62,6 +63,7 @@ class Finisher:
         self.queue = queue
         self.context = context
         self.performance = Performance(queue.own)
+        self.unsettled: list[Finished] = []  # moved; not yet known to be durable
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
 
     def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
@@ -69,7 +71,7 @@ class Finisher:
         can be called again."""
         together = Together()
         try:
-            batch = [self._verdict(live, config, now, together) for live in ended]
+            batch = [self._verdict(live, config, now, together) for live in ended if not self._blinks(live)]
             together.sync()
         finally:
             together.drop()
@@ -94,10 +96,18 @@ class Finisher:
         self.queue.sync(self.queue.runs, *folders)
         merged = [one for one in free if one.result.state is not State.PENDING]
         self.context.merge([one.result for one in merged], [one.result.mark for one in merged if one.seen_before])
-        done = [*(self._move(one) for one in ours), *(one for one in batch if one.late)]
+        done = [one for one in batch if one.late]
+        for one in ours:
+            try:
+                done.append(self._move(one))
+            except OSError:
+                if done:
+                    break  # what is committed is committed; the others are called for again
+                raise
         for one in done:
             if one.late:  # its task may be claimed again at once, and must not be taken for this run's then
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
+        self.unsettled += done
         return done
 
     def remember(self, now: float) -> None:
@@ -106,17 +116,21 @@ class Finisher:
         if self.performance.is_empty():
             self.performance.rebuild(run_of(result) for result in history.last_results(self.queue, RECALLED))
 
-    def settle(self, done: Sequence[Finished]) -> None:
-        """Their moves are durable: nobody has these tasks any more."""
-        for one in done:
+    def settle(self) -> None:
+        """All moves are durable: nobody has these tasks any more. Raises OSError; then it can be called again."""
+        while self.unsettled:
+            one = self.unsettled[-1]
             if not one.late and one.result.state is not State.PENDING:
                 self.queue.unassign(one.live.id, one.live.slot, one.live.number)
+            self.unsettled.pop()
 
     def _result_path(self, live: Ended) -> str:
         return f"{live.folder}/result.yaml"
 
     def _verdict(self, live: Live, config: Config, now: float, together: Together) -> Finished:
         path = self._result_path(live)
+        if not os.path.isdir(live.folder):  # somebody deleted it; the verdict is kept all the same
+            files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
         if found := read_result(path):
             return Finished(live, found, True, self._is_late(live))
         cap = int(config.limits.max_output_mb * 1_000_000)
@@ -171,6 +185,7 @@ class Finisher:
         kept = f"{live.folder}/output.md"
         shown = self.context.output_name(live.id) if success else os.path.relpath(kept, self.queue.root)
         facts: dict[str, Any] = {key: verdict.facts.get(key, ()) for key in FACTS}
+        edited = EDITED if was_edited(live, self.queue.path(State.ASSIGNED, live.id)) else ""
         return Result(
             task_id=live.id,
             agent_id=live.slot,
@@ -181,7 +196,7 @@ class Finisher:
             state=decision.state,
             started_at=live.started_at,
             exit_code=verdict.exit_code,
-            reason=decision.reason or answer.warning,
+            reason="; ".join(filter(None, (decision.reason or answer.warning, edited))),
             output_file=shown if live.not_started is None or os.path.exists(kept) else "",
             session_id=answer.session_id,
             tokens=answer.tokens._asdict() if answer.tokens else None,
@@ -197,6 +212,11 @@ class Finisher:
     def _pause(self, live: Live, seconds: float, until: float | None, now: float) -> float:
         """Until when its agent takes no work: as it said, else longer each time, an hour at most."""
         return max(until or now + min(3600.0, seconds * 2.0 ** min(live.attempt.limited, 10)), now + 1.0)
+
+    def _blinks(self, live: Live) -> bool:
+        """Whether its task's file is gone, and was there a moment ago: an editor may be between two names."""
+        before, live.missed = live.missed, not os.path.lexists(self.queue.path(State.ASSIGNED, live.id))
+        return live.missed and not before
 
     def _is_late(self, live: Live) -> bool:
         """Whether the task has gone on without this run: its file is gone, or another run has it."""
@@ -215,6 +235,8 @@ class Finisher:
             else:
                 self.queue.commit(one.live.id, one.result.state)
         except FileNotFoundError:
+            if os.path.lexists(self.queue.path(State.ASSIGNED, one.live.id)):
+                raise  # the folder is gone that it goes to, not the task
             self.queue.take_back_result(one.live.id, one.result.state, self._result_path(one.live))
             return one._replace(late=True)
         except FileExistsError:
@@ -239,8 +261,9 @@ def told(one: Finished) -> tuple[str, str, dict[str, Any]]:
     if result.state is State.PENDING:
         when = f"again at {clock(result.retry_at)}" if result.retry_at else "again"
         return "retried", f"{result.reason}; {when}", facts
-    text = f"in {took}" if result.status is Outcome.SUCCESS else f"{result.reason} ({took})"
-    return str(result.state), text, facts
+    if result.status is Outcome.SUCCESS:
+        return str(result.state), f"in {took}{f'; {result.reason}' if result.reason else ''}", facts
+    return str(result.state), f"{result.reason} ({took})", facts
 
 
 def run_of(result: Result) -> tuple[str, Run]:

@@ -83,9 +83,9 @@ def was_given_back(queue: Spool, result: Result) -> bool:
     return os.path.exists(f"{queue.run_folder(result.task_id, result.run)}/retried")
 
 
-def was_given(queue: Spool, result: Result, content: bytes) -> bool:
-    """Whether this is the task as that run was given it; True where that was not kept."""
-    record = read_record(queue.run_folder(result.task_id, result.run))
+def was_given(folder: str, content: bytes) -> bool:
+    """Whether this is the task as the run of this folder was given it; True where that was not kept."""
+    record = read_record(folder)
     return record is None or record.task_sha256 in (hashlib.sha256(content).hexdigest(), "")
 
 

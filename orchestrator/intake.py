@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from orchestrator import history
 from orchestrator.config import Config
 from orchestrator.errors import InvalidTask, Refused
-from orchestrator.names import natural, page_name, printable
+from orchestrator.names import counted, natural, page_name, printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import wants
 from orchestrator.spool import Spool
@@ -69,7 +69,7 @@ class Intake:
         if not self._looked and names is None:
             self._looked = True  # what lies there at the start is no news, one by one
             if len(self.waiting):
-                self._tell("waiting", "", f"{len(self.waiting)} tasks")
+                self._tell("waiting", "", counted(self.waiting, "task"))
 
     def _changed(self, name: str) -> tuple[float, tuple[object, ...], str, os.stat_result] | None:
         """When it was written, and what it is now; None if it is gone, or waits as it is."""
@@ -224,7 +224,7 @@ class Intake:
             if last is None or last.state is not State.COMPLETED or history.was_given_back(self.queue, last):
                 return False
             # Its file vanished from completed/ and came back here (git checkout, git reset).
-            if not history.was_given(self.queue, last, content):
+            if not history.was_given(self.queue.run_folder(task.id, last.run), content):
                 raise InvalidTask(f"{task.id} was completed before, as another text; give this one an id of its own")
             self.queue.claim(name, task.id)
             self.queue.place_result(task.id, State.COMPLETED, f"{self.queue.run_folder(task.id, last.run)}/result.yaml")

@@ -17,12 +17,12 @@ from orchestrator.launcher import AT_ONCE, Stopping
 from orchestrator.process import Identity, Tree
 from orchestrator.states import Outcome
 from orchestrator.task import Task
-from orchestrator.waiting import Attempt
+from orchestrator.waiting import Attempt, Stamp
 
 LOOK_SECONDS = 1.0  # between two looks at a run's output
 CHECK_SECONDS = 10.0  # between two measures of all runs, if no agent has limits of its own
 HURRY_SECONDS = 0.1  # the same, while it prints more than is kept
-IDLE_SHARE = 0.02  # of one CPU: what a program takes that only waits
+IDLE_SHARE = 0.05  # of one CPU: what a program takes that only waits (codex wakes whenever another program starts)
 LEFTOVER_SECONDS = 2.0  # between TERM and KILL for what a run left behind
 NO_SUBREAPER: set[int] = set()  # stands for "orphans are not ours to see": look everywhere
 
@@ -65,7 +65,9 @@ class Live:
         self.answered = False
         self.ended = False
         self.attempt = Attempt()  # those before this one
-        self.missed = False  # its task's file was not in assigned/ at the last scan
+        self.missed = False  # its task's file was not in assigned/ at the last look
+        self.edited = False  # its task's file is another than it was given
+        self.stamp: Stamp | None = None  # of that file, as we last knew it
         self.last_life = started
         self.looked = started
         self._size = 0
@@ -132,7 +134,10 @@ class Live:
             self._size, self._answer_at = size, 0.0
             self._lives(now)
         elif self._answer_at == 0.0 and size:
-            said = last_line(tail_text(f"{self.folder}/stdout.log", 1 << 20), limit=0)
+            try:
+                said = last_line(tail_text(f"{self.folder}/stdout.log", 1 << 20), limit=0)
+            except OSError:
+                return  # the next look
             self._answer_at = now if self.adapter.answered(said) else -1.0
         elif self._answer_at > 0.0 and now - self._answer_at > linger:
             self.stop(None, "had answered and did not end", min(grace, 5.0), now)
@@ -155,7 +160,7 @@ class Live:
     def measure(self, tree: Tree, now: float) -> None:
         """Take note of what its processes take: CPU is a sign of life, and too much of the rest ends it at once."""
         elapsed, self._measured = now - self._measured, now
-        # An idle program's timers and garbage collection use up to one percent; that is no sign of life.
+        # An idle program's timers and watches use some percent; that is no sign of life.
         if tree.cpu - self._ticks > max(2.0, IDLE_SHARE * process.TICKS * elapsed):
             self._lives(now)
         self._ticks = tree.cpu

@@ -23,6 +23,22 @@ def locked(path: str) -> Iterator[None]:
         os.close(fd)
 
 
+def hold_folder(path: str, wait: float) -> int:
+    """Lock a folder itself; the descriptor that holds it. Raises BlockingIOError if another process has held it for
+    `wait` seconds."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                raise
+            time.sleep(0.02)
+
+
 def is_locked(path: str) -> bool:
     """Whether some living process holds the lock. Takes nothing that anybody could trip over for long.
 

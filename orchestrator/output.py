@@ -70,3 +70,12 @@ def compact(path: str, limit: int) -> None:
         tail = file.read(half).lstrip(b"\0")
     gone = size - len(head) - len(tail)
     files.replace(path, head + f"\n[… {gone:,} bytes {_CUT}\n".encode() + tail, sync=False)
+
+
+def text(path: str, limit: int) -> str:
+    """So many characters of a file, whatever bytes are in it; "" if there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read(limit)
+    except OSError:
+        return ""

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
-from orchestrator import files
+from orchestrator import files, output
 from orchestrator.agents import adapter_for
 from orchestrator.agents.flags import joined, without
 from orchestrator.checking import Frozen, checked
@@ -89,7 +89,7 @@ def texts(root: str) -> dict[str, str]:
     """Name → file's text, of all specialists: the built-in ones, and those of the root."""
     found = {name: built_in(name) for name in BUILT_IN}
     for name in names(root):
-        found[name] = files.read_text(f"{root}/{FOLDER}/{name}.md", 200_000)
+        found[name] = output.text(f"{root}/{FOLDER}/{name}.md", 200_000)
     return found
 
 

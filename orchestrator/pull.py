@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-from orchestrator import files, history, nudging, process, progress, prompt, runs
+from orchestrator import files, history, hold, process, progress, prompt, runs
 from orchestrator.context import Context
 from orchestrator.errors import AlreadyExists, Refused
 from orchestrator.finish import Finished, Finisher, told
@@ -111,10 +111,7 @@ class Pull:
         return held
 
     def _write_down(self, held: Held, task: Task, content: bytes, worker: Worker, attempt: Attempt) -> None:
-        answers = {}
-        for one in task.dependencies:
-            name = self.context.output_name(one)
-            answers[one] = (name, files.read_text(f"{self.queue.root}/{name}"))
+        answers = {one: self.context.answer(one) for one in task.dependencies}
         text = prompt.assemble(
             task, self.queue.root, f"{held.folder}/output.md", worker.agent_type, held.number, answers,
             attempt.last_reason, attempt.note,
@@ -199,10 +196,10 @@ class Pull:
             self.context.make()
         done = self._finisher.place([Finished(held, result, found is not None)])
         self.queue.sync()
-        self._finisher.settle(done)
+        self._finisher.settle()
         kind, said, of_run = told(done[0])
         self._tell(kind, held.id, said, **of_run)
-        nudging.nudge(self.queue.root)
+        hold.nudge(self.queue.root)
         return done[0].result
 
     @contextmanager

@@ -156,6 +156,9 @@ def parse_mapping(content: bytes) -> dict[str, Any]:
         if "Unicode character escape" in problem:
             problem += "; write the character itself, in UTF-8"
         raise InvalidTask(f"is not YAML: {where}{problem}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, max(0, text.find(chr(error.character)))) + 1
+        raise InvalidTask(f"line {line}: a control character (U+{error.character:04X}); remove it") from None
     except yaml.YAMLError as error:
         raise InvalidTask(f"is not YAML: {printable(str(error).splitlines()[0])}") from None
     except (ValueError, OverflowError, RecursionError, MemoryError) as error:
@@ -167,6 +170,14 @@ def parse_mapping(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidTask("is no mapping; write lines such as 'description: what to do'")
     return value
+
+
+def line_of(content: bytes, key: str) -> str:
+    """`line 3: ` for the line on which a key of the outermost mapping stands; "" if it cannot be told."""
+    text = content.decode("utf-8-sig", "replace")
+    word = rf"""["']?{re.escape(key)}["']?\s*:"""
+    match = re.search(rf"^{word}", text, re.MULTILINE) or re.search(rf"[{{,]\s*{word}", text)
+    return f"line {text.count(chr(10), 0, match.end()) + 1}: " if match else ""
 
 
 def _walk(text: str) -> None:

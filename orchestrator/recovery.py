@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 
 from orchestrator import files, process, runs
 from orchestrator.agents import AGENTS
@@ -27,6 +27,7 @@ from orchestrator.live import Live
 from orchestrator.names import printable
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
+from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, State
 from orchestrator.task import Task, parse
@@ -38,24 +39,30 @@ class Recovery:
     """Reads assigned/ and says what goes on."""
 
     def __init__(
-        self,
-        queue: Spool,
-        agents: Callable[[str], AgentConfig | None],
-        new_live: NewLive,
-        tell: Callable[[str, str, str], None],
+        self, queue: Spool, registry: AgentRegistry, new_live: NewLive, tell: Callable[[str, str, str], None]
     ) -> None:
         self.queue = queue
-        self.agents = agents
+        self.registry = registry
         self._new_live = new_live
         self._tell = tell
 
     def run(self, now: float) -> list[Live]:
         """Put right what can be; the runs to take up (they live, or wait for their verdict)."""
         self.queue.sweep_drafts(now)
-        self._finish_moves()
+        lives = self.take_up(now)
+        self._drop_stray_results({live.id: live.number for live in lives})
+        self._give_reasons()
+        self.queue.sync()
+        return lives
+
+    def take_up(self, now: float, ours: Set[str] = frozenset()) -> list[Live]:
+        """The same for assigned/ alone. The tasks that are `ours` the dispatcher knows itself; what else lies there
+        was left by a turn that the disk did not let end, or put there by hand."""
+        found = [one for one in self.queue.ids(State.ASSIGNED) if one not in ours]
+        assignments = {one: names for one, names in self.queue.assignments().items() if one not in ours}
+        self._finish_moves(found)
         lives = []
-        assignments = self.queue.assignments()
-        for task_id in self.queue.ids(State.ASSIGNED):
+        for task_id in found:
             names = assignments.pop(task_id, [])
             if any("@" in name for name in names) or (not names and self._is_being_claimed(task_id)):
                 continue  # a worker's: whether it is silent is seen later
@@ -63,15 +70,13 @@ class Recovery:
                 lives.append(live)
         for task_id, names in assignments.items():
             for name in names:
-                self._end_orphan(task_id, name, now)
-        self._drop_stray_results({live.id: live.number for live in lives})
-        self._give_reasons()
-        self.queue.sync()
+                if "@" not in name:
+                    self._end_orphan(task_id, name, now)
         return lives
 
-    def _finish_moves(self) -> None:
+    def _finish_moves(self, found: Sequence[str]) -> None:
         # Where no atomic move exists (files.move), a crash leaves one file under two names.
-        for task_id in self.queue.ids(State.ASSIGNED):
+        for task_id in found:
             mine = self.queue.path(State.ASSIGNED, task_id)
             for state in (State.PENDING, *ENDED):
                 other = self.queue.path(state, task_id)
@@ -85,7 +90,7 @@ class Recovery:
         for (_, _, _), name in found[:-1]:
             os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
         if not found:
-            self._give_back(task_id, "was claimed when the dispatcher died")
+            self._give_back(task_id, "nobody had it")
             return None
         (slot, agent, number), name = found[-1]
         folder = self.queue.run_folder(task_id, number)
@@ -94,19 +99,21 @@ class Recovery:
         alive = bool(number) and runs.is_alive(folder)
         note = f"{self.queue.tasks}/{State.ASSIGNED}/{name}"
         was_cut = runs.assigned_boot(note) not in ("", process.boot_id())
-        if not number or not (alive or was_cut or runs.has_begun(folder)):
+        # The last word is the processes': somebody may have deleted the folder.
+        if not number or not (alive or was_cut or runs.has_begun(folder) or process.members(folder)):
             os.unlink(note)
             self._give_back(task_id, "was about to start when the dispatcher died")
             return None
         os.makedirs(folder, exist_ok=True)  # only the note is durable before the start
         try:
             task = parse(read_bytes(self.queue.path(State.ASSIGNED, task_id)), task_id)
+            task = task.model_copy(update={"id": task_id})  # whatever an edited file says
         except InvalidTask as problem:
             task = Task(id=task_id, description="(its file cannot be read)")
             self._tell("warning", task_id, f"its file was changed while it ran and cannot be read any more: {problem}")
-        settings = self.agents(agent) or _settings_of(record)
+        settings = self.registry.settings(agent) or _settings_of(record)
         live = self._new_live(task, number, agent, slot, settings, record.started_at if record else now)
-        if alive:
+        if alive or not runs.has_begun(folder):
             live.identity = self._find(folder, record.pid if record else 0)
         if record and record.boot == process.boot_id():
             gone = max(0.0, time.monotonic() - record.started_monotonic)
@@ -128,8 +135,11 @@ class Recovery:
         return process.identity(0)
 
     def _is_being_claimed(self, task_id: str) -> bool:
-        """Whether a worker is about to write down that it has this task."""
-        return any(runs.is_alive(self.queue.run_folder(task_id, one)) for one in self.queue.run_numbers(task_id)[-1:])
+        """Whether a worker is about to write down that it has this task, or has done so since we looked."""
+        numbers = self.queue.run_numbers(task_id)[-1:]
+        return any(runs.is_alive(self.queue.run_folder(task_id, one)) for one in numbers) or (
+            task_id in self.queue.assignments() or not os.path.lexists(self.queue.path(State.ASSIGNED, task_id))
+        )
 
     def _give_back(self, task_id: str, why: str) -> None:
         try:

@@ -62,7 +62,9 @@ def judge(
     outcome, error = answer.outcome, answer.error
     if outcome is not Outcome.SUCCESS and output.was_cut(evidence.stdout):
         error += " (its output was cut: limits.max_output_mb)"
-    if stopped is not None:
+    if stopped in (Outcome.TIMEOUT, Outcome.STUCK) and outcome is Outcome.UNAVAILABLE:
+        error = f"{stopped_why}: {error}"
+    elif stopped is not None:
         outcome, error = stopped, stopped_why
     elif exit_code and not os.path.exists(evidence.stdout):
         outcome, error = Outcome.OUT_OF_RESOURCES, "its output could not be opened: no room on the disk"

@@ -76,7 +76,8 @@ def decide(
     `counts` says whether this one does (else the table says)."""
     rule = RULES[outcome]
     counts = rule.counts if counts is None else counts
-    what = error if outcome is Outcome.NEEDS_ANSWER else f"{outcome}: {error}" if error else str(outcome)
+    whole = outcome is Outcome.NEEDS_ANSWER or error.startswith(outcome)  # a sentence by itself
+    what = error if error and whole else f"{outcome}: {error}" if error else str(outcome)
     if outcome is Outcome.SUCCESS:
         return Decision(rule.end)
     if rule.again and not counts:
@@ -89,8 +90,8 @@ def decide(
         return Decision(State.PENDING, delay, f"attempt {attempt} of {max_retries + 1}: {what}")
     if not retry_on_failure and rule.again:
         return Decision(State.FAILED, 0.0, f"{what}; its agent is not tried again (retry_on_failure: false)")
-    tried = f" after {attempt} attempts" if attempt > 1 else ""
-    return Decision(rule.end, 0.0, f"{what}{tried}".rstrip(".") + _follow(rule, outcome, task_id))
+    tried = f" (after {attempt} attempts)" if attempt > 1 else ""
+    return Decision(rule.end, 0.0, f"{what.rstrip('.')}{tried}" + _follow(rule, outcome, task_id))
 
 
 def _follow(rule: Rule, outcome: Outcome, task_id: str) -> str:

@@ -40,9 +40,10 @@ class Spool(Places):
         self._together = Together()
 
     def make_folders(self) -> None:
-        """All folders of the spool; those that are there already stay as they are."""
-        for folder in (*(f"{self.tasks}/{state}" for state in State), self.runs, self._drafts, self.own):
-            os.makedirs(folder, exist_ok=True)
+        """All folders of the spool; those that are there already stay as they are. Raises OSError if the root
+        itself is gone: nobody wants it back."""
+        states = (f"{self.tasks}/{state}" for state in State)
+        files.make_folders(self.tasks, *states, self.runs, self._drafts, self.own, f"{self.own}/events")
 
     # -- add --------------------------------------------------------------------------------
 
@@ -136,10 +137,13 @@ class Spool(Places):
         ext4 without a journal is slow for minutes to make new ones."""
         note = self.assignment_path(task_id, agent_id)
         try:
-            if run and os.path.isdir(self.run_folder(task_id, run)):
+            if run:
                 os.rename(note, f"{self.run_folder(task_id, run)}/assigned.yaml")
-            else:
-                os.unlink(note)
+                return
+        except OSError:
+            pass  # somebody deleted that folder, or it is on another disk
+        try:
+            os.unlink(note)
         except FileNotFoundError:
             pass
 
@@ -167,7 +171,11 @@ class Spool(Places):
                 continue
             shown = printable(f"tasks/{before}/{name}")
             said = f"{shown}: {reason}\n".encode("utf-8", "replace")
-            self._together.publish(target + ".reason.txt", said, drafts=self._drafts, over=True)
+            try:
+                self._together.publish(target + ".reason.txt", said, drafts=self._drafts, over=True)
+            except OSError:
+                files.move(target, path)  # no room for the reason: nothing was done
+                raise
             return target
         raise Refused(f"{printable(path)}: tasks/rejected/ holds 10,000 files of that name")
 
@@ -180,7 +188,13 @@ class Spool(Places):
         together, self._together = self._together, Together()
         for folder in folders:
             together.folder(folder)
-        return together.begin()
+        touched = together.folders()
+
+        def again() -> None:
+            for folder in touched:
+                self._together.folder(folder)
+
+        return together.begin(again)
 
     def sweep_drafts(self, now: float) -> int:
         """Remove what writers that died left half made."""

@@ -24,10 +24,11 @@ from orchestrator.errors import OrchestrateError, PromptTooLong
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
+from orchestrator.names import counted
 from orchestrator.registry import AgentRegistry
 from orchestrator.router import CapabilityRouter
 from orchestrator.spool import Spool
-from orchestrator.states import Outcome
+from orchestrator.states import Outcome, State
 from orchestrator.supervisor import Supervisor
 from orchestrator.task import Task
 from orchestrator.waiting import Entry
@@ -77,11 +78,13 @@ class Starter:
         self._environment = environment
         self._tell = tell
         self._router = CapabilityRouter()
+        self._stranded: dict[str, str] = {}  # task → slot: claimed by us, and nobody has it
         self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], Mapping[str, str]] = {}
 
     def claim(self, wall: float) -> list[Claim]:
         """Claim all that may start now; durable, with the notes of who has them, after the queue's `sync`."""
         claimed: list[Claim] = []
+        self._release_stranded()
         waiting, route = self.intake.waiting, self._router
         waiting.wake(wall)
         if not waiting.by_id:
@@ -95,28 +98,46 @@ class Starter:
             try:
                 self.queue.claim(entry.name, entry.task.id)
             except (FileExistsError, FileNotFoundError):
+                if not os.path.isdir(f"{self.queue.tasks}/{State.ASSIGNED}"):
+                    break  # the next scan makes it
                 waiting.take(entry.task.id)
                 self.intake.look([entry.name], wall)
                 continue
+            except OSError as error:
+                self._tell("error", entry.task.id, f"cannot be claimed: {error.strerror}; tried again")
+                break
             waiting.take(entry.task.id)
             self.intake.catch_up(entry, wall)
             route.took(agent, slot)
-            claimed.append(Claim(entry, agent, slot, content))
-        for one in claimed:
-            self.queue.assign(
-                one.entry.task.id, one.slot, one.agent, one.entry.attempt.made + 1, runs.utc(wall), process.boot_id()
-            )
+            one = Claim(entry, agent, slot, content)
+            try:
+                made = entry.attempt.made + 1
+                self.queue.assign(entry.task.id, slot, agent, made, runs.utc(wall), process.boot_id())
+            except OSError as error:
+                self.give_back([one], error)
+                break
+            claimed.append(one)
         return claimed
 
     def give_back(self, claimed: Sequence[Claim], error: OSError) -> None:
         """No room on the disk to write down who has them: nobody has them."""
-        for entry, _, slot, _ in claimed:
-            self.queue.unassign(entry.task.id, slot)
+        for entry, _, slot, _ in claimed:  # back to pending, now or as soon as that works
+            self._stranded[entry.task.id] = slot
+        self._tell("error", "", f"{counted(claimed, 'task')} cannot be claimed: {error.strerror}; tried again")
+        self._release_stranded()
+
+    def _release_stranded(self) -> None:
+        for task_id, slot in list(self._stranded.items()):
             try:
-                self.queue.release(entry.task.id)
+                self.queue.unassign(task_id, slot)
+                self.queue.release(task_id)
+            except FileExistsError:
+                continue  # a person put a file of that id there; the next start names both
+            except FileNotFoundError:
+                pass
             except OSError:
-                continue  # the next start finds it claimed by nobody
-        self._tell("error", "", f"{len(claimed)} tasks cannot be claimed: {error.strerror}; tried again")
+                continue
+            del self._stranded[task_id]
 
     def live(
         self, config: Config, task: Task, number: int, agent: str, slot: str, settings: AgentConfig, started_at: float
@@ -141,7 +162,7 @@ class Starter:
     def _prepare(self, config: Config, claim: Claim, wall: float) -> Prepared:
         (entry, agent, slot, content), task = claim, claim.entry.task
         live = self.live(config, task, entry.attempt.made + 1, agent, slot, _known(self.registry.settings(agent)), wall)
-        live.attempt = entry.attempt
+        live.attempt, live.stamp = entry.attempt, entry.stamp
         try:
             _make_folder(live.folder)
             invocation = live.adapter.invoke(self._request(live, entry))
@@ -194,10 +215,7 @@ class Starter:
 
     def _request(self, live: Live, entry: Entry) -> Request:
         task, attempt = live.task, entry.attempt
-        answers = {}
-        for one in task.dependencies:
-            name = self.context.output_name(one)
-            answers[one] = (name, files.read_text(f"{self.queue.root}/{name}"))
+        answers = {one: self.context.answer(one) for one in task.dependencies}
         text = prompt.assemble(
             task,
             self.queue.root,
@@ -246,9 +264,5 @@ def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:
 
 
 def _make_folder(path: str) -> None:
-    """A run's folder, and its task's; one that was prepared in vain is used again."""
-    for folder in (os.path.dirname(path), path):
-        try:
-            os.mkdir(folder)
-        except FileExistsError:
-            pass
+    """A run's folder, and those it lies in; one that was prepared in vain is used again."""
+    files.make_folders(os.path.dirname(os.path.dirname(path)), os.path.dirname(path), path)

@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from enum import Enum
 
 from orchestrator import process
 from orchestrator.live import NO_SUBREAPER, Live
 from orchestrator.process import Measure
+
+
+class Mode(Enum):
+    """What the loop is about."""
+
+    RUN = "run"
+    DRAIN = "drain"  # start nothing; go when the runs have ended
+    NOW = "now"  # end the runs; go when they have ended
+    LEAVE = "leave"  # go at once; the runs go on
 
 
 class Supervisor:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from orchestrator.checking import Frozen, checked
 from orchestrator.errors import InvalidTask
 from orchestrator.names import PRIORITIES, id_from_stem, id_problem, natural, nearest, path_problem, printable
-from orchestrator.reading import parse_mapping
+from orchestrator.reading import line_of, parse_mapping
 from orchestrator.states import Priority
 
 ALIASES = {"content": "description", "preferred_agent_type": "preferred_agent"}
@@ -168,7 +168,13 @@ def parse(content: bytes, stem: str) -> Task:
         raise InvalidTask(f'id: write it in quotes: id: "{printable(str(values["id"]), 40)}"')
     for key in values:
         if key not in FIELDS:
-            raise InvalidTask(f"unknown key {printable(key)!r}{nearest(key, (*FIELDS, *ALIASES))}")
+            raise InvalidTask(
+                f"{line_of(content, key)}unknown key {printable(key)!r}{nearest(key, (*FIELDS, *ALIASES))}"
+            )
     if "description" not in values:
         raise InvalidTask("has no description; the smallest task is one line: description: what to do")
-    return checked(Task, values, (*FIELDS, *ALIASES), InvalidTask)
+    try:
+        return checked(Task, values, (*FIELDS, *ALIASES), InvalidTask)
+    except InvalidTask as reason:
+        key = str(reason).partition(":")[0].partition(".")[0]
+        raise InvalidTask(f"{line_of(content, key) if key in FIELDS else ''}{reason}") from None

@@ -38,14 +38,28 @@ class Together:
         """Wait for all. Raises AlreadyExists if a name was taken; the others are there, and durable, then."""
         self.begin()()
 
-    def begin(self) -> Callable[[], None]:
-        """Begin with the data; what is returned does the rest of `sync`, and raises what that raises."""
+    def folders(self) -> list[str]:
+        """Those whose names are to be synced."""
+        return list(self._folders)
+
+    def begin(self, failed: Callable[[], None] = lambda: None) -> Callable[[], None]:
+        """Begin with the data; what is returned does the rest of `sync`, and raises what that raises.
+        `failed` is called first then."""
+
+        def end() -> None:
+            try:
+                self._end(data)
+            except BaseException:
+                failed()
+                raise
+
         try:
             data = files.begin_sync(self._open)
         except BaseException:
             self.drop()
+            failed()
             raise
-        return lambda: self._end(data)
+        return end
 
     def _end(self, data: Callable[[], None]) -> None:
         taken: list[str] = []

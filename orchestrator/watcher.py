@@ -136,12 +136,9 @@ class Watcher:
         self.problem = ""
 
     def keep(self) -> None:
-        """Start watching, or start again if the folder was deleted and made anew or the thread died."""
-        try:
-            inode = os.stat(self._folder).st_ino
-        except OSError:
-            os.makedirs(self._folder, exist_ok=True)
-            inode = os.stat(self._folder).st_ino
+        """Start watching, or start again if the folder was deleted and made anew or the thread died.
+        Raises OSError if it is not there."""
+        inode = os.stat(self._folder).st_ino
         if self._observer is not None and self._observer.is_alive() and inode == self._inode:
             return
         self.stop()

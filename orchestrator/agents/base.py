@@ -8,6 +8,7 @@ answer needs no adapter at all: `command.py` runs it from config.yaml alone.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -113,8 +114,8 @@ def json_lines(path: str) -> Iterator[dict[str, Any]]:
                     continue
                 if isinstance(value, dict):
                     yield value
-    except OSError:
-        return
+    except OSError as error:
+        _raise_if_passing(error)
 
 
 def tail_text(path: str, limit: int = 65536) -> str:
@@ -126,8 +127,15 @@ def tail_text(path: str, limit: int = 65536) -> str:
                 return ""
             file.seek(max(0, size - limit))
             return file.read(min(size, limit)).decode("utf-8", "replace")
-    except OSError:
+    except OSError as error:
+        _raise_if_passing(error)
         return ""
+
+
+def _raise_if_passing(error: OSError) -> None:
+    """What cannot be read now must not be taken for empty: a run would be judged by nothing."""
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+        raise error
 
 
 def last_line(text: str, limit: int = 500) -> str:

@@ -202,5 +202,5 @@ def _read_result(event: object) -> _Result:
         idle=found(event, "num_turns") == 0,
         denied=tuple(text_at(one, "tool_name") for one in denials) if isinstance(denials, list) else (),
         tokens=Tokens(fresh + cached + written, count_at(event, "usage", "output_tokens"), cached),
-        cost=number_at(event, "total_cost_usd") if found(event, "total_cost_usd") is not None else None,
+        cost=round(number_at(event, "total_cost_usd"), 6) if found(event, "total_cost_usd") is not None else None,
     )

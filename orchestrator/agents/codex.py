@@ -47,6 +47,7 @@ ENV = {"TZ": "UTC"}  # "try again at 2:11 PM" is local time
 _NOISE = ("WARNING: proceeding", "Reading prompt from stdin", "Reading additional input from stdin")
 _STATUS = re.compile(r"(?:unexpected status|exceeded retry limit, last status:) (\d{3})\b")
 _THREAD = re.compile(r"[0-9A-Za-z-]{8,64}")
+_WAITING = "waiting for network"
 _TURN_ENDS = ("turn.completed", "turn.failed")
 
 
@@ -57,6 +58,7 @@ class _Stream(NamedTuple):
     text: str
     message: str
     begun: bool
+    waiting: str  # its last word is that it waits for the network, which it does for ever
     thread_id: str
     tokens: Tokens | None
 
@@ -88,6 +90,8 @@ class CodexAgent:
             answer = Answer(outcome, stream.text, error)
         elif stream.ended == "turn.failed":
             answer = _failure(stream, evidence)
+        elif stream.waiting:
+            answer = Answer(Outcome.UNAVAILABLE, error=one_line(stream.waiting))
         else:
             message = complaint(tail_text(evidence.stderr), *_NOISE)
             if not message and not stream.thread_id:
@@ -147,11 +151,13 @@ def _home(settings: AgentConfig) -> str:
 
 
 def _read_stream(path: str) -> _Stream:
-    ended = text = message = thread_id = ""
+    ended = text = message = waiting = thread_id = ""
     begun = False
     tokens: Tokens | None = None
     for event in json_lines(path):
         kind = text_at(event, "type")
+        said = text_at(event, "message") if kind == "error" else ""
+        waiting = said if _WAITING in said else ""
         if kind == "thread.started":
             thread_id = text_at(event, "thread_id")
         elif kind in _TURN_ENDS:
@@ -168,4 +174,4 @@ def _read_stream(path: str) -> _Stream:
             begun = True
             if kind == "item.completed" and text_at(event, "item", "type") == "agent_message":
                 text = text_at(event, "item", "text")
-    return _Stream(ended, text, message, begun, thread_id, tokens)
+    return _Stream(ended, text, message, begun, waiting, thread_id, tokens)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import wants_json
 from orchestrator.errors import OrchestrateError
-from orchestrator.names import printable
+from orchestrator.names import PRIORITIES, printable
 from orchestrator.spool import Spool, find_root
 from orchestrator.states import State
 
@@ -68,13 +69,47 @@ def _orchestrate(
     root_option[0] = root
 
 
-def task_ids(incomplete: str) -> list[str]:
-    """Ids that start like this, for the shell's completion."""
+def starting(incomplete: str, words: Iterable[str]) -> list[str]:
+    """Those that begin like this, for the shell's completion."""
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def _ids(incomplete: str, *states: State) -> list[str]:
     try:
         queue = Spool(root())
     except OrchestrateError:
         return []
-    return [one for state in State for one in queue.ids(state) if one.startswith(incomplete)]
+    return starting(incomplete, [one for state in states for one in queue.ids(state)])
+
+
+def task_ids(incomplete: str) -> list[str]:
+    """Every id."""
+    return _ids(incomplete, *State)
+
+
+def cancellable(incomplete: str) -> list[str]:
+    """What waits or runs."""
+    return _ids(incomplete, State.PENDING, State.ASSIGNED, State.REVIEW)
+
+
+def retryable(incomplete: str) -> list[str]:
+    """What has failed, or waits for a person."""
+    return _ids(incomplete, State.FAILED, State.REVIEW)
+
+
+def priorities(incomplete: str) -> list[str]:
+    """high, normal, low."""
+    return starting(incomplete, PRIORITIES)
+
+
+def agent_names(incomplete: str) -> list[str]:
+    """The agents of config.yaml."""
+    from orchestrator.config import load_or_last
+
+    try:
+        return starting(incomplete, load_or_last(root())[0].agent_table())
+    except OrchestrateError:
+        return []
 
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", autocompletion=task_ids)]

@@ -8,9 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.base import Json, app, put, root, seconds, task_ids
+from orchestrator.cli.base import (
+    Json,
+    agent_names,
+    app,
+    cancellable,
+    priorities,
+    put,
+    retryable,
+    root,
+    seconds,
+    task_ids,
+)
 from orchestrator.errors import OrchestrateError
-from orchestrator.names import printable
+from orchestrator.names import counted, printable
 from orchestrator.spool import Spool
 
 # -- the dispatcher -----------------------------------------------------------------------------
@@ -64,7 +75,9 @@ def stop(
 def add(
     text: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What to do.")] = None,
     task_id: Annotated[str | None, typer.Option("--id", help="A name of your own.")] = None,
-    priority: Annotated[str | None, typer.Option("--priority", "-p", help="high, normal or low.")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", "-p", help="high, normal or low.", autocompletion=priorities)
+    ] = None,
     depends_on: Annotated[
         list[str] | None, typer.Option("--depends-on", "-d", help="Ids that come first.", autocompletion=task_ids)
     ] = None,
@@ -72,7 +85,9 @@ def add(
     context_required: Annotated[
         str | None, typer.Option("--context-required", help="true, false, or names of pages.")
     ] = None,
-    agent: Annotated[str | None, typer.Option("--agent", "-a", help="The agent that must do it.")] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", "-a", help="The agent that must do it.", autocompletion=agent_names)
+    ] = None,
     timeout_minutes: Annotated[str | None, typer.Option("--timeout-minutes", help="Then it is ended.")] = None,
     subtask: Annotated[list[str] | None, typer.Option("--subtask", help="A part of the work.")] = None,
     task_type: Annotated[str | None, typer.Option("--type", help="A word to filter by.")] = None,
@@ -159,14 +174,14 @@ def validate(
         for name, reason in problems:
             print(f"{printable(name)}: {reason}", file=sys.stderr)
         if not problems:
-            print(f"{count} files are well")
+            print(f"{counted(count, 'file')} checked, no problem" if count else "nothing to check")
     raise typer.Exit(1 if problems else 0)
 
 
 @app.command()
 def retry(
     ids: Annotated[
-        list[str], typer.Argument(metavar="ID…", help="Failed tasks, or tasks in review.", autocompletion=task_ids)
+        list[str], typer.Argument(metavar="ID…", help="Failed tasks, or tasks in review.", autocompletion=retryable)
     ],
     note: Annotated[str, typer.Option("--note", help="What the agent should know this time: an answer, a hint.")] = "",
     as_json: Json = False,
@@ -178,7 +193,7 @@ def retry(
     Example: orchestrate retry task_001 --note "use the staging database"
     """
     from orchestrator.cli import rejects
-    from orchestrator.nudging import nudge
+    from orchestrator.hold import nudge
 
     queue = Spool(root())
 
@@ -192,7 +207,9 @@ def retry(
 
 @app.command()
 def cancel(
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Waiting or running tasks.", autocompletion=task_ids)],
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID…", help="Waiting or running tasks.", autocompletion=cancellable)
+    ],
     as_json: Json = False,
 ) -> None:
     """Cancel a waiting or a running task.
@@ -244,4 +261,4 @@ def archive(
         return
     for one in moved:
         print(one)
-    print(f"{len(moved)} {'would be ' if dry_run else ''}archived", file=sys.stderr)
+    print(f"{counted(moved, 'task')} {'would be ' if dry_run else ''}archived", file=sys.stderr)

@@ -12,7 +12,7 @@ from orchestrator import config, files, locks, process
 from orchestrator.agents import adapter_for
 from orchestrator.cli.setup import IGNORED
 from orchestrator.errors import InvalidConfig, InvalidTask
-from orchestrator.names import printable
+from orchestrator.names import counted, printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool, is_task_name
@@ -54,8 +54,8 @@ def examine(root: str) -> list[Finding]:
         )
         _agents(queue, settings, say)
     except InvalidConfig as error:
-        say("problem", "config.yaml", str(error))
-    from orchestrator.nudging import running_pid
+        say("problem", "config.yaml", str(error).removeprefix(f"{root}/config.yaml: "))
+    from orchestrator.hold import running_pid
 
     pid = running_pid(root)
     waiting = queue.count(State.PENDING)
@@ -63,7 +63,9 @@ def examine(root: str) -> list[Finding]:
         say("ok", "dispatcher", f"runs (pid {pid})")
     else:
         say(
-            "note", "dispatcher", f"does not run{f', and {waiting} tasks wait' if waiting else ''}; 'orchestrate start'"
+            "note",
+            "dispatcher",
+            f"does not run; {counted(waiting, 'task')} waiting; 'orchestrate start'",
         )
     _strays(queue, say)
     _git(root, say)
@@ -75,7 +77,7 @@ def _agents(queue: Spool, settings: config.Config, say: object) -> None:
     registry = AgentRegistry(queue.root, settings, {})
     for name, agent in registry.agents.items():
         adapter = adapter_for(name, agent)
-        slots = f"{agent.max_instances} slot{'s' if agent.max_instances > 1 else ''}"
+        slots = counted(agent.max_instances, "slot")
         if problem := registry.missing(name):
             say("problem", f"agent {name}", f"{problem}; install it, correct the command, or set 'enabled: false'")
             continue
@@ -156,14 +158,14 @@ def _strays(queue: Spool, say: object) -> None:
     if passed:
         say("note", "pending", f"passed over, since not called *.yaml: {printable(', '.join(passed[:5]))}")
     if rejected := queue.count(State.REJECTED):
-        say("note", "rejected", f"{rejected} files in tasks/rejected/, each with its reason beside it")
+        say("note", "rejected", f"{counted(rejected, 'file')} in tasks/rejected/, with the reason beside it")
     if review := queue.count(State.REVIEW):
-        say("note", "review", f"{review} tasks wait for you: orchestrate tasks --status review")
+        say("note", "review", f"{counted(review, 'task')} waiting for you: orchestrate tasks --status review")
     old = [
         n for n in os.listdir(f"{queue.tasks}/.drafts") if _age(f"{queue.tasks}/.drafts/{n}") > files.DRAFT_AGE_LIMIT
     ]
     if old:
-        say("note", "drafts", f"{len(old)} half-made files of writers that died; the next start sweeps them")
+        say("note", "drafts", f"{counted(old, 'half-made file')} of writers that died; the next start sweeps them")
 
 
 def _age(path: str) -> float:

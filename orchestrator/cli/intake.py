@@ -127,7 +127,7 @@ def _edited(text: str) -> bytes:
     try:
         parse(content, "task")
     except InvalidTask as reason:
-        raise InvalidTask(f"{reason}. Your text is kept: {file.name}") from None
+        raise InvalidTask(f"what you wrote is no task: {reason}. Your text is kept: {file.name}") from None
     os.unlink(file.name)
     return content
 
@@ -170,7 +170,7 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
             if path_of_cycle := _cycle(task.id, edges):
                 raise InvalidTask(f"closes a cycle of dependencies: {' → '.join(path_of_cycle)}")
         except (InvalidTask, InvalidConfig) as reason:
-            problems.append((path, str(reason).removeprefix(f"{path}: ")))
+            problems.append((path, str(reason).removeprefix(f"{os.path.abspath(path)}: ")))
         except OSError as error:
             problems.append((path, error.strerror or str(error)))
     return problems, len(paths)

@@ -117,8 +117,8 @@ class Reported:
 class Readable:
     """Prints what a stream of events tells, whole lines of it."""
 
-    def __init__(self, told: Told | Reported) -> None:
-        self._told = told
+    def __init__(self, told: Told | Reported | None = None) -> None:
+        self._told = told or Told()
         self._rest = b""
         self._nothing = True
 

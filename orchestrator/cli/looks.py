@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.base import Json, TaskId, app, put, root, seconds, task_ids
+from orchestrator.cli.base import Json, TaskId, agent_names, app, priorities, put, root, seconds, starting, task_ids
 from orchestrator.errors import OrchestrateError
 from orchestrator.names import nearest, printable
 
@@ -38,18 +38,27 @@ WORDS = {"assigned": ("running",), "waiting": ("pending",), "active": ("pending"
          "ended": ("completed", "failed", "review"), "all": STATES, **{one: (one,) for one in STATES}}  # fmt: skip
 
 
+def status_words(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    return starting(incomplete, WORDS)
+
+
 @app.command()
 def tasks(
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", "-s", help="pending, assigned, active, completed, failed, review, rejected, all."),
+        typer.Option("--status", "-s", help=f"{', '.join(WORDS)}; several with commas.", autocompletion=status_words),
     ] = None,
     task_type: Annotated[str, typer.Option("--type", help="Only of this task_type.")] = "",
-    agent: Annotated[str, typer.Option("--agent", help="Only of this agent.")] = "",
-    priority: Annotated[str, typer.Option("--priority", help="Only high, normal or low.")] = "",
+    agent: Annotated[str, typer.Option("--agent", help="Only of this agent.", autocompletion=agent_names)] = "",
+    priority: Annotated[
+        str, typer.Option("--priority", help="Only high, normal or low.", autocompletion=priorities)
+    ] = "",
     since: Annotated[str, typer.Option("--since", help="Changed after: 2h, 3d, or 2025-01-15.")] = "",
     until: Annotated[str, typer.Option("--until", help="Changed before.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", help="At most so many rows.", min=1)] = 1_000_000,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="N", help="At most so many rows.", min=1)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List tasks, each with why it is where it is.
@@ -88,7 +97,8 @@ def tasks(
         (row["task_id"], row["state"], row["priority"], row["agent"], span(row["seconds"]), row["title"], row["reason"])
         for row in rows
     ]
-    columns(lines, Paint(), ("TASK", "STATE", "PRIORITY", "AGENT", "SINCE", "TITLE", "WHY"))
+    heading = ("TASK", "STATE", "PRIORITY", "AGENT", "SINCE", "TITLE", "WHY")
+    columns(lines, Paint(), heading, give=("PRIORITY", "SINCE", "AGENT", "TITLE"))
 
 
 def _moment(text: str, otherwise: float) -> float:
@@ -115,7 +125,10 @@ app.add_typer(agents_app, name="agents")
 def agents(
     context: typer.Context,
     resume: Annotated[
-        str, typer.Option("--resume", help="End this agent's pause: you have logged in, topped up, …")
+        str,
+        typer.Option(
+            "--resume", help="End this agent's pause: you have logged in, topped up, …", autocompletion=agent_names
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
@@ -145,7 +158,7 @@ def new(
     Example: orchestrate agents new legal --from research
     """
     from orchestrator import profiles
-    from orchestrator.nudging import nudge
+    from orchestrator.hold import nudge
 
     made = profiles.copy(root(), name, source)
     nudge(root())
@@ -239,12 +252,15 @@ def wait(
         list[str] | None,
         typer.Argument(metavar="[ID…]", help="All that waits and runs, if left out.", autocompletion=task_ids),
     ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds; then exit code 124.", min=0)] = 0.0,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="Then exit code 124.", min=0)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Wait until tasks have ended.
 
-    Exit code 0: all completed; 1: one did not end well; 124: the time is over.
+    Exit code 0: all completed; 1: one did not end well, or can only be helped by a person; 124: the time is over.
+    Without a dispatcher it says so, and goes on waiting.
 
     Example: orchestrate wait task_001 task_002
     """

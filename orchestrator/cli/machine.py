@@ -44,7 +44,7 @@ def doctor(as_json: Json = False) -> None:
     Example: orchestrate doctor
     """
     from orchestrator.cli.doctor import examine
-    from orchestrator.cli.paint import Paint
+    from orchestrator.cli.paint import Paint, fold
 
     findings = examine(root())
     bad = [one for one in findings if one["level"] == "problem"]
@@ -54,7 +54,7 @@ def doctor(as_json: Json = False) -> None:
         paint = Paint()
         marks = {"ok": paint.good("ok     "), "note": paint.warm("note   "), "problem": paint.bad("problem")}
         for one in findings:
-            print(f"{marks[one['level']]}  {one['what']}: {one['text']}")
+            print(f"{marks[one['level']]}  {fold(one['what'] + ': ' + one['text'], 9)}")
     raise typer.Exit(1 if bad else 0)
 
 

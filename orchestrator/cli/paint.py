@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-CELL = 32  # characters of any column but the last
+CELL = 32  # characters of any column before the last has all it needs
+SHORT = 12  # characters that are left of any other where there is no room
 
 
 class Paint:
@@ -37,37 +38,77 @@ class Paint:
     def state(self, word: str) -> str:
         """A state in its colour."""
         paint = {"completed": self.good, "failed": self.bad, "rejected": self.bad, "review": self.warm}
-        return paint.get(word, self.strong if word == "running" else str)(word)
+        return paint.get(word.strip(), self.strong if word.strip() == "running" else str)(word)
 
 
-def columns(rows: Sequence[Sequence[str]], paint: Paint, heading: Sequence[str] = ()) -> None:
-    """Rows under a heading, aligned; a terminal's line is not exceeded. In a pipe: tabs, no heading."""
+def columns(rows: Sequence[Sequence[str]], paint: Paint, heading: Sequence[str], give: Sequence[str]) -> None:
+    """Rows under a heading, aligned, each on one line of the terminal; the last column is what is left of it.
+
+    On a narrow one, cells become shorter, and then the columns `give` are left out, the first first; so are those with
+    nothing in them. In a pipe: everything, with tabs, and no heading.
+    """
     if not sys.stdout.isatty() and not paint.on:
         for row in rows:
             print("\t".join(row))
         return
-    table = [[*map(_shortened, row[:-1]), row[-1]] for row in ([heading, *rows] if heading else rows)]
-    if not table:
-        return
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    limit = os.get_terminal_size().columns if sys.stdout.isatty() else 200
-    for number, row in enumerate(table):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        left = "  ".join(cells[:-1])
-        line = f"{left}  {row[-1]}"[: max(40, limit)].rstrip()
-        if heading and number == 0:
-            print(paint.faint(line))
+    last = len(heading) - 1
+    natural = [max(map(_width, column)) for column in zip(heading, *rows, strict=True)]
+    shown = [i for i in range(len(heading)) if i in (0, last) or any(row[i] for row in rows)]
+    limit, leave = line_width(), [heading.index(name) for name in give]
+    widths = [min(width, SHORT) if i else min(width, CELL) for i, width in enumerate(natural)]
+    widths[last] = min(natural[last], max(2 * SHORT, limit // 3))
+    while (room := limit - sum(widths[i] for i in shown) - 2 * (len(shown) - 1)) < 0 and leave:
+        if (out := leave.pop(0)) in shown:
+            shown.remove(out)
+    for i, wanted in [(i, min(natural[i], CELL)) for i in shown[:-1]] + [(i, natural[i]) for i in reversed(shown)]:
+        more = max(0, min(room, wanted - widths[i]))
+        widths[i], room = widths[i] + more, room - more
+    widths[last] += min(room, 0)
+    for number, row in enumerate([heading, *rows]):
+        cells = [_fitted(row[i], widths[i]) for i in shown]
+        if number == 0:
+            print(paint.faint("  ".join(cells).rstrip()))
         else:
-            for word in ("completed", "failed", "rejected", "review", "running"):
-                if f"  {word} " in line:
-                    line = line.replace(f"  {word} ", f"  {paint.state(word)} ", 1)
-                    break
-            print(line)
+            cells = [paint.state(cell) if heading[i] == "STATE" else cell for i, cell in zip(shown, cells, strict=True)]
+            print("  ".join(cells).rstrip())
 
 
-def _shortened(cell: str) -> str:
-    """A long title leaves room for the reason behind it; `show` has all of both."""
-    return cell if len(cell) <= CELL else cell[: CELL - 1] + "…"
+def fold(text: str, indent: int) -> str:
+    """A text that stands behind `indent` characters: on a terminal what is too long for its line goes on below, word
+    by word."""
+    room = max(20, line_width() - indent)
+    if not sys.stdout.isatty() or _width(text) <= room:
+        return text
+    import textwrap
+
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
+
+
+def line_width() -> int:
+    """Characters of a line; 200 where it is no terminal's."""
+    wanted = os.environ.get("COLUMNS", "")
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    return (os.get_terminal_size(sys.stdout.fileno()).columns or 80) if sys.stdout.isatty() else 200
+
+
+def _width(text: str) -> int:
+    """How wide a terminal draws it: letters of the East take two columns."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text if c != "\x1b")
+
+
+def _fitted(text: str, width: int) -> str:
+    """As much of it as fits (`show` has all of it), and spaces."""
+    if _width(text) > width:
+        while text and _width(text) > width - 1:
+            text = text[:-1]
+        text = f"{text.rstrip()}…"
+    return text + " " * (width - _width(text))
 
 
 def span(seconds: float) -> str:

@@ -45,7 +45,12 @@ def show_agents(root: str, as_json: bool) -> None:
         )
         for v in views
     ]
-    columns(lines, Paint(), ("AGENT", "ADAPTER", "BUSY", "STATE", "HEALTH", "WENT WELL", "CAN", "COMMAND"))
+    columns(
+        lines,
+        Paint(),
+        ("AGENT", "ADAPTER", "BUSY", "STATE", "HEALTH", "WENT WELL", "CAN", "COMMAND"),
+        give=("ADAPTER", "CAN"),
+    )
 
 
 def show_specialists(root: str, as_json: bool) -> None:
@@ -68,6 +73,7 @@ def show_specialists(root: str, as_json: bool) -> None:
         ],
         Paint(),
         ("SPECIALIST", "AGENT", "CAN", "COMMAND"),
+        give=(),
     )
     for problem in registry.problems.values():
         print(problem)
@@ -113,7 +119,7 @@ def show_why(root: str, task_id: str, as_json: bool) -> None:
         )
         for row in rows
     ]
-    columns(lines, Paint(), ("AGENT", "", "SCORE", "MADE OF", "SEEN", "WHY NOT"))
+    columns(lines, Paint(), ("AGENT", "", "SCORE", "MADE OF", "SEEN", "WHY NOT"), give=("SEEN", "MADE OF"))
 
 
 def plan(views: Views) -> Iterator[tuple[Entry, str, str]]:
@@ -144,6 +150,7 @@ def show_route(root: str, as_json: bool) -> None:
         [(entry.task.id, f"{agent} on {slot}", entry.task.title) for entry, agent, slot in starts],
         Paint(),
         ("STARTS", "WHERE", "TITLE"),
+        give=(),
     )
     for task_id, reason in list(stays.items())[:20]:
         print(f"{task_id} waits: {reason}")

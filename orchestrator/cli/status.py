@@ -105,12 +105,10 @@ def dispatcher(root: str) -> dict[str, object] | None:
     try:
         with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8") as file:
             kept = json.load(file)
-        return {
-            k: kept[name]
-            for k, name in (("pid", "pid"), ("since", "started_at"), ("agents", "agents"), ("path", "path"))
-        }
+        names = (("pid", "pid"), ("since", "started_at"), ("agents", "agents"), ("path", "path"))
+        return {k: kept[name] for k, name in names} | {"ending": bool(kept.get("ending"))}
     except (OSError, ValueError, KeyError):
-        return {"pid": 0, "since": 0, "agents": {}, "path": ""}
+        return {"pid": 0, "since": 0, "agents": {}, "path": "", "ending": False}
 
 
 def _local(moment: str) -> str:
@@ -148,35 +146,36 @@ def show(root: str, as_json: bool) -> int:
 
         print(json.dumps(found))
         return 0
-    from orchestrator.cli.paint import Paint, span
+    from orchestrator.cli.paint import Paint, fold, span
 
     paint = Paint()
     runs, counts = found["dispatcher"], found["counts"]
     assert isinstance(counts, dict)
     if isinstance(runs, dict):
         since = time.strftime("%b %d %H:%M", time.localtime(float(runs["since"])))
-        print(f"dispatcher  {paint.good('running')} (pid {runs['pid']}, since {since})")
+        word = paint.warm("stopping") if runs["ending"] else paint.good("running")
+        print(f"dispatcher  {word} (pid {runs['pid']}, since {since})")
     else:
         print(f"dispatcher  {paint.bad('not running')} ('orchestrate start')")
     order = ("pending", "assigned", "completed", "failed", "review", "rejected")
-    print("tasks       " + "  ".join(f"{counts[one]} {'running' if one == 'assigned' else one}" for one in order))
+    print(
+        "tasks       "
+        + fold("  ".join(f"{counts[one]} {'running' if one == 'assigned' else one}" for one in order), 12)
+    )
     for row in found["agents"]:  # type: ignore[attr-defined]
-        paused = (
-            f"  {paint.bad('paused until ' + _local(row['paused_until']))} ({row['reason']})"
-            if row["paused_until"]
-            else ""
-        )
+        until = paint.bad(f"paused until {_local(row['paused_until'])}") if row["paused_until"] else ""
         of = f" of {row['slots']}" if row["slots"] else ""
-        print(f"agent       {row['name']}: {row['busy']}{of} busy{paused}")
+        paused = f"  {until} ({row['reason']})" if until else ""
+        print("agent       " + fold(f"{row['name']}: {row['busy']}{of} busy{paused}", 12))
     for row in found["running"]:  # type: ignore[attr-defined]
         on = "on " if is_slot(row["agent_id"]) else ""
         far = how_far(row["percent"], row["finding"])
         where = f"{row['agent_type']} {on}{row['agent_id']}, run {row['run']}{far}"
-        print(f"running     {row['task_id']}  {span(row['seconds'])}  {where}  {row['title']}")
+        print("running     " + fold(f"{row['task_id']}  {span(row['seconds'])}  {where}  {row['title']}", 12))
     review = found["review"]
     assert isinstance(review, list)
     for row in review[:NEEDS_YOU]:
-        print(f"needs you   {row['task_id']}  {row['reason']}")
+        print("needs you   " + fold(f"{row['task_id']}  {row['reason']}", 12))
     if len(review) > NEEDS_YOU:
         print(f"needs you   … and {len(review) - NEEDS_YOU} more: orchestrate tasks --status review")
     return 0

@@ -7,14 +7,13 @@ import signal
 import sys
 import time
 
-from orchestrator import app, history, nudging, runs
+from orchestrator import app, history, hold, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
 from orchestrator.cli.status import view
 from orchestrator.errors import NotFound, OrchestrateError, Refused
-from orchestrator.locks import is_locked
-from orchestrator.names import nearest, printable
+from orchestrator.names import counted, nearest, printable
 from orchestrator.places import is_slot
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool
@@ -25,19 +24,18 @@ SIGNALS = {"leave": signal.SIGTERM, "wait": signal.SIGINT, "now": signal.SIGQUIT
 
 def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
     """Ask the dispatcher to stop, and wait until it has."""
-    lock = f"{root}/.orchestrator/dispatcher.lock"
-    pid = nudging.running_pid(root)
+    pid = hold.running_pid(root)
     if not pid:
         _without_dispatcher(root, how, as_json)
         return
     os.kill(pid, SIGNALS[how])
     said, begun = "", time.monotonic()
-    while is_locked(lock):
+    while hold.running_pid(root) == pid:  # another one may have begun in its place
         running = view(root)["running"]
         assert isinstance(running, list)
         found = [row for row in running if is_slot(row["agent_id"])]
         names = ", ".join(f"{row['task_id']} ({row['agent_type']}, {span(row['seconds'])})" for row in found[:5])
-        line = f"waiting for {len(found)} run{'s' if len(found) != 1 else ''}: {names}{' …' if len(found) > 5 else ''}"
+        line = f"waiting for {counted(found, 'run')}: {names}{' …' if len(found) > 5 else ''}"
         key = ",".join(str(row["task_id"]) for row in found)
         if how != "leave" and found and not as_json and key != said and time.monotonic() - begun > 0.3:
             print(line, flush=True)
@@ -49,7 +47,11 @@ def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
 
         print(json.dumps({"stopped": pid, "runs_left": left}))
     else:
-        print(f"dispatcher stopped{f'; {len(left)} runs go on: ' + ', '.join(left) if left else ''}")
+        print(f"dispatcher stopped{f'; {_going_on(left)}' if left else ''}")
+
+
+def _going_on(left: list[str]) -> str:
+    return f"{counted(left, 'run')} {'goes' if len(left) == 1 else 'go'} on: {', '.join(left)}"
 
 
 def _alive(root: str) -> list[str]:
@@ -68,9 +70,9 @@ def _without_dispatcher(root: str, how: str, as_json: bool) -> None:
     left = _alive(root)
     if left and how == "now":
         ended = app.end_without_dispatcher(root)
-        text = f"no dispatcher ran; ended {len(ended)} runs: {', '.join(ended)}"
+        text = f"no dispatcher ran; ended {counted(ended, 'run')}: {', '.join(ended)}"
     elif left:
-        text = f"no dispatcher runs, but {len(left)} runs go on: {', '.join(left)}; 'orchestrate start' takes them up, 'orchestrate stop --now' ends them"
+        text = f"no dispatcher runs, but {_going_on(left)}; 'orchestrate start' takes up, 'orchestrate stop --now' ends"
     else:
         text = "no dispatcher runs, and nothing else; nothing to stop"
     if as_json:
@@ -97,15 +99,19 @@ def cancel_task(root: str, task_id: str) -> str:
                 return _cancel_running(queue, task_id)
             result = runs.Result(
                 task_id, "", "", (queue.run_numbers(task_id) or [0])[-1], Outcome.CANCELLED, time.time(),
-                state=State.FAILED, reason=f"cancelled by a person while it was {state}; 'orchestrate retry {task_id}' brings it back",
+                state=State.FAILED, reason=f"cancelled by a person while it {_while(state)}. To bring it back: orchestrate retry {task_id}",
             )  # fmt: skip
             queue.cancel_waiting(task_id, result.to_yaml())
-            nudging.nudge(root)
+            hold.nudge(root)
             return "cancelled"
         except FileNotFoundError:  # claimed or ended in this very moment: look again
             if time.monotonic() > deadline:
                 raise OrchestrateError(f"{task_id}: moves too fast; try again") from None
             time.sleep(0.05)
+
+
+def _while(state: State) -> str:
+    return "waited" if state is State.PENDING else f"was in {state}"
 
 
 def _cancel_running(queue: Spool, task_id: str) -> str:
@@ -117,8 +123,8 @@ def _cancel_running(queue: Spool, task_id: str) -> str:
         return _cancel_worker(queue, task_id, agent, number)
     with open(f"{folder}/cancelled", "w", encoding="ascii"):
         pass
-    if nudging.running_pid(queue.root):
-        nudging.nudge(queue.root)
+    if hold.running_pid(queue.root):
+        hold.nudge(queue.root)
         return "is being ended (interrupt, then kill after the grace)"
     print(f"{task_id}  no dispatcher runs; ending it here", file=sys.stderr)
     app.end_without_dispatcher(queue.root, task_id)
@@ -143,4 +149,4 @@ def end_pause(root: str, name: str) -> None:
     if name not in registry.agents:
         raise NotFound(f"{printable(name)}: no such agent{nearest(name, registry.agents)}")
     registry.resume(name)
-    nudging.nudge(root)
+    hold.nudge(root)

@@ -26,9 +26,9 @@ HELD_SECONDS = 2.0  # so long it must have been so: a dispatcher may just be abo
 Row = dict[str, str]
 
 
-def wait_for(root: str, wanted: list[str], timeout: float = 0.0, quiet: bool = False) -> tuple[int, list[Row]]:
+def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: bool = False) -> tuple[int, list[Row]]:
     """(code, what became of each). 0: all completed. 1: at least one failed, was rejected, or waits for a person.
-    124: time is over (`timeout` in seconds; 0: never)."""
+    124: time is over (`timeout` in seconds; None: never)."""
     queue, views = Spool(root), Views(root)
     for one in wanted:
         views.find(one)
@@ -49,7 +49,7 @@ def wait_for(root: str, wanted: list[str], timeout: float = 0.0, quiet: bool = F
             now = time.monotonic()
             if not left:
                 return code, [rows[name] for name in names]
-            if timeout and now - begun > timeout:
+            if timeout is not None and now - begun > timeout:
                 which = f"{', '.join(left[:5])}{' …' if len(left) > 5 else ''}"
                 has = "has" if len(left) == 1 else "have"
                 _warn(f"{counted(left, 'task')} {has} not ended after {timeout:g} s: {which}", bar)

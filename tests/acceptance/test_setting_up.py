@@ -98,6 +98,8 @@ def runs_as_told(root: Driver, words: list[str], environment: dict[str, str]) ->
 def test_bash_completes_commands_options_and_the_ids_of_tasks(root: Driver, tmp_path: Path) -> None:
     for name in ("fix_login", "fix_logout", "other"):
         root.drop(name, dependencies=["gate"])
+    root.drop("done", folder="completed")
+    root.drop("broken", folder="failed")
     folder = tmp_path / "bin"
     folder.mkdir()
     command = folder / "orchestrate"
@@ -109,6 +111,7 @@ def test_bash_completes_commands_options_and_the_ids_of_tasks(root: Driver, tmp_
         function=$(complete -p orchestrate | sed 's/.*-F \\([^ ]*\\).*/\\1/')
         ask() { COMP_WORDS=(orchestrate "$@"); COMP_CWORD=$#; COMPREPLY=(); "$function" orchestrate; echo "${COMPREPLY[*]}"; }
         ask show fix; ask cancel oth; ask sta; ask add --prio
+        ask cancel ""; ask retry ""; ask add --agent f; ask tasks --status re; ask add --priority ""
     """
     environment = root.environment | {"PATH": f"{folder}:{root.environment['PATH']}"}
     done = subprocess.run(
@@ -116,7 +119,10 @@ def test_bash_completes_commands_options_and_the_ids_of_tasks(root: Driver, tmp_
     )
     assert done.returncode == 0, done.stderr
     lines = [sorted(line.split()) for line in done.stdout.splitlines()]
-    assert lines == [["fix_login", "fix_logout"], ["other"], ["start", "status"], ["--priority"]], done.stderr
+    assert lines == [
+        ["fix_login", "fix_logout"], ["other"], ["start", "status"], ["--priority"],
+        ["fix_login", "fix_logout", "other"], ["broken"], ["fake"], ["rejected", "review"], ["high", "low", "normal"],
+    ], done.stderr  # fmt: skip
 
 
 def test_the_schema_that_editors_read_is_json_and_knows_every_field(bare: Driver) -> None:
@@ -124,3 +130,34 @@ def test_the_schema_that_editors_read_is_json_and_knows_every_field(bare: Driver
     schema = json.loads((bare.root / "tasks/schema/task.schema.json").read_text())
     assert {"description", "dependencies", "priority", "run"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
+
+
+CLAUDE = """#!/bin/sh
+cat > /dev/null
+cat <<'END'
+{"type": "system", "subtype": "init", "session_id": "s"}
+{"type": "assistant", "message": {"content": [{"type": "text", "text": "I added it"}]}, "session_id": "s"}
+{"type": "result", "subtype": "success", "is_error": false, "result": "I added it", "num_turns": 1, "session_id": "s"}
+END
+"""
+
+
+def test_the_first_task_of_the_readme_works_as_a_stranger_types_it(tmp_path: Path, bare: Driver) -> None:
+    clone, home, bins = tmp_path / "the clone", tmp_path / "home", tmp_path / "bin"
+    for folder in (clone / ".venv/bin", home / "your-project", bins):
+        folder.mkdir(parents=True)
+    for path, text in (
+        (clone / ".venv/bin/orchestrate", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m orchestrator.cli "$@"\n'),
+        (bins / "claude", CLAUDE),
+    ):
+        path.write_text(text)
+        path.chmod(0o755)
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    typed = readme.partition("## Your first task with claude")[2].split("```")[1]
+    bare.root = home / "your-project"  # its dispatcher is ended with the test
+    environment = bare.environment | {"HOME": str(home), "PATH": f"{bins}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-e", "-c", typed], cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done
+    assert "task_001  completed\n" in done.stdout.replace("  context/agent_outputs/task_001_output.md", "")
+    assert "I added it" in done.stdout.rpartition("output  context/agent_outputs/task_001_output.md")[2]
+    assert "I added it\n= completed\n" in bare.ok("logs", "task_001")

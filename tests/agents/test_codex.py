@@ -44,6 +44,7 @@ READ: tuple[tuple[str, Outcome, str, Tokens | None, float | None], ...] = (
     ("err_404", Outcome.AGENT_ERROR, "404 Not Found", None, None),
     ("err_500", Outcome.UNAVAILABLE, "high demand", None, None),
     ("err_500_noretries", Outcome.UNAVAILABLE, "high demand", None, None),
+    ("no_network", Outcome.UNAVAILABLE, "waiting for network", None, None),  # for ever, until we ended it
     ("err_503", Outcome.UNAVAILABLE, "503 Service Unavailable", None, None),
     ("drop_stream", Outcome.AGENT_ERROR, "stream disconnected", None, None),
     ("hang_idle3s_retries1", Outcome.AGENT_ERROR, "idle timeout", None, None),

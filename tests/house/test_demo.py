@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,14 @@ def test_nothing_is_left_running(said: tuple[str, Path]) -> None:
     command = [sys.executable, "-m", "orchestrator.cli", "--root", str(said[1]), "status"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
     assert "not running" in shown and " 0 running" in shown
+
+
+def test_the_last_advice_works_as_it_is_printed(said: tuple[str, Path]) -> None:
+    advice = re.findall(r"^  \.venv/bin/orchestrate -C demo (.*?)(?:   .*)?$", said[0], re.MULTILINE)
+    assert [line.split()[0] for line in advice] == ["show", "retry", "start", "wait", "stop"]
+    for line in advice:
+        command = [sys.executable, "-m", "orchestrator.cli", "-C", str(said[1]), *shlex.split(line)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=60)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    answer = (said[1] / "context" / "agent_outputs" / "licence_output.md").read_text(encoding="utf-8")
+    assert answer.strip() == "The report is published under: MIT"

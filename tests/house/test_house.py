@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "orchestrator"
 
 # From the ground up: a room may use those that stand before it, and no other.
-FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "nudging", "spool", "progress", "runs", "completed", "performance", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "registry", "live", "supervisor", "checklist", "intake", "finish", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "worker", "dispatcher", "app", "archive", "schemas"]
+FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "hold", "spool", "progress", "runs", "completed", "performance", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "registry", "live", "supervisor", "hands", "checklist", "intake", "finish", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "worker", "dispatcher", "app", "archive", "schemas"]
 
 
 def modules() -> dict[str, Path]:

@@ -9,7 +9,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from integration.driver import AGENT, Driver, living, until
+
+from orchestrator import app, hold
+from orchestrator.errors import AlreadyRunning
 
 
 def lines_of(child: subprocess.Popen[str], word: str, seconds: float = 30.0) -> str:
@@ -33,13 +37,37 @@ def test_start_returns_when_it_is_up_and_the_daemon_has_a_session_of_its_own(roo
         assert "pts" not in os.readlink(f"/proc/{root.pid}/fd/{number}")
 
 
+def test_a_second_start_is_refused_at_once_but_waits_for_one_that_is_just_ending(
+    root: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = root.start()
+    monkeypatch.setattr(hold.locks, "hold_folder", lambda *args, **more: pytest.fail("it waited for the lock"))
+    monkeypatch.setattr(app.subprocess, "Popen", lambda *args, **more: pytest.fail("it began another process"))
+    for begin in (lambda: hold.Hold(str(root.root)), lambda: app.start(str(root.root), "")):
+        with pytest.raises(AlreadyRunning, match=f"runs already \\(pid {pid}\\)"):
+            begin()
+    monkeypatch.undo()
+    root.drop("one", "@wait go", "@say well")
+    until(lambda: root.members("one"))
+    stopping = root.spawn("stop")
+    until(lambda: root.json("status")["dispatcher"]["ending"])
+    assert "dispatcher  stopping" in root.ok("status")
+    hold.refuse_second(str(root.root))
+    stopping.send_signal(signal.SIGSTOP)
+    starting = root.spawn("start")
+    root.go()
+    assert starting.wait(30) == 0, starting.communicate()
+    stopping.send_signal(signal.SIGCONT)
+    assert stopping.wait(30) == 0 and living(root.pid) and root.pid != pid
+
+
 def test_start_in_front_prints_live_lines_and_ctrl_c_drains(root: Driver) -> None:
     root.drop("one", "@wait go", "@say well")
     child = root.spawn("start", "-f")
     said = lines_of(child, "one started")
     assert "dispatching" in said and "\x1b" not in said
     child.send_signal(signal.SIGINT)
-    lines_of(child, "waits for 1 runs")
+    lines_of(child, "waits for 1 run")
     root.drop("two", "@say never")
     assert child.poll() is None
     root.go()
@@ -52,7 +80,7 @@ def test_a_second_ctrl_c_ends_the_runs_and_their_tasks_wait_for_the_next_start(r
     child = root.spawn("start", "-f")
     lines_of(child, "one started")
     child.send_signal(signal.SIGINT)
-    lines_of(child, "waits for 1 runs")
+    lines_of(child, "waits for 1 run")
     child.send_signal(signal.SIGINT)
     assert child.wait(30) == 0
     assert root.members() == [] and root.places("one") == ["pending"]
@@ -86,7 +114,7 @@ def test_hup_takes_up_a_changed_config_and_refuses_a_broken_one(root: Driver) ->
     assert root.result("sql")["agent_type"] == "extra"
     (root.root / "config.yaml").write_text("agents: {fake: {comand: x}}\n")
     os.kill(pid, signal.SIGHUP)
-    until(lambda: "is not taken up, the old one stays" in root.log)
+    until(lambda: "ERROR   the old settings stay: " in root.log)
     assert "did you mean 'command'" in root.log
     root.drop("after", "@say well", requirements=["sql"])
     root.reach("completed", "after")

@@ -17,7 +17,7 @@ def test_a_failed_attempt_is_made_again_on_another_slot_then_a_person_is_asked(r
     result = root.result("one")
     assert result["status"] == "agent_error" and result["exit_code"] == 3
     assert (
-        "exit status 3: it broke after 3 attempts" in result["reason"]
+        "exit status 3: it broke (after 3 attempts)" in result["reason"]
         and "orchestrate retry one" in result["reason"]
     )
     assert "attempt 1 of 3: agent_error: exit status 3: it broke" in root.log

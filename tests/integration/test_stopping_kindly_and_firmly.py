@@ -18,7 +18,7 @@ def test_stop_waits_for_the_runs_says_so_and_starts_nothing_more(root: Driver) -
     pid = root.start()
     until(lambda: root.members("one"))
     stop = root.spawn("stop")
-    until(lambda: "waits for 1 runs" in root.log)
+    until(lambda: "waits for 1 run" in root.log)
     root.drop("two", "@say well")
     assert stop.stdout is not None and "waiting for 1 run: one" in stop.stdout.readline()
     assert living(pid) and stop.poll() is None
@@ -33,7 +33,7 @@ def test_stop_leave_lets_the_runs_go_on_and_the_next_start_takes_them_up(root: D
     members = until(lambda: root.members("one"))
     assert root.json("stop", "--leave") == {"stopped": pid, "runs_left": ["one"]}
     assert not living(pid) and root.members("one") == members
-    assert "1 runs go on: one" in root.ok("stop")
+    assert "1 run goes on: one" in root.ok("stop")
     root.start()
     until(lambda: "one resumed" in root.log)
     root.go()
@@ -64,7 +64,7 @@ def test_stop_now_ends_runs_whose_dispatcher_was_killed(root: Driver) -> None:
     child = pid_in(root, "child")
     root.kill()
     assert living(child)
-    assert "ended 1 runs: one" in root.ok("stop", "--now")
+    assert "ended 1 run: one" in root.ok("stop", "--now")
     assert not living(child) and root.members() == [] and root.places("one") == ["pending"]
 
 
@@ -76,7 +76,7 @@ def test_while_runs_are_ended_without_a_dispatcher_nobody_signals_the_dead_one(r
     root.kill()
     dead = root.pid
     root.spawn("stop", "--now")
-    until(lambda: "ends 1 runs" in root.log)
+    until(lambda: "ends 1 run" in root.log)
     assert (root.json("status")["dispatcher"] or {}).get("pid") != dead
 
 

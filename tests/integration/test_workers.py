@@ -43,6 +43,7 @@ files._system_rename()
 ANSWER = {"text": "done", "notes": ["once"]}
 for last in range(1, 100):
     root = f"{folder}/{last}"
+    os.mkdir(root)
     queue = TaskQueue(root)
     queue.register_agent("researcher")
     with open(f"{root}/config.yaml", "w") as file:
@@ -278,7 +279,7 @@ def test_what_a_worker_raises_is_a_failed_attempt_with_one_line(staff: Driver) -
     done = work(staff, "Bad")
     assert done.returncode == 0 and 'raise ValueError("first line' in done.stderr
     assert staff.places("a") == ["review"] and staff.count("a") == 2
-    assert staff.result("a")["reason"].startswith("agent_error: ValueError: first line second line after 2 attempts")
+    assert staff.result("a")["reason"].startswith("agent_error: ValueError: first line second line (after 2 attempts)")
     staff.drop("b")
     work(staff, "Never")
     assert (staff.places("b"), staff.count("b")) == (["failed"], 1)

@@ -89,7 +89,7 @@ BAD = {
     "open quote": (b'a: "x\n', "is not YAML: line"),
     "tab": (b"a:\n\t- b\n", "is not YAML: line 2"),
     "open bracket": (b"a: [x\n", "is not YAML"),
-    "control character": (b"a: \x01\n", "is not YAML"),
+    "control character": (b"a: b\nc: \x01\n", "line 2: a control character (U+0001); remove it"),
     "unknown escape": (b'a: "\\q"\n', "is not YAML"),
     "half a pair escaped": (b'a: "\\ud800"\n', "is not YAML"),
     "huge number": (b"a: " + b"9" * 5000 + b"\n", "digits"),

@@ -195,6 +195,19 @@ def test_what_we_stopped_is_judged_by_why_we_stopped_it(folder: str) -> None:
     assert verdict.facts == {}
 
 
+def test_a_time_out_spent_waiting_for_the_network_is_the_networks(folder: str) -> None:
+    waits = '{"type":"error","message":"Reconnecting... waiting for network (Connection failed)"}\n'
+    goes_on = '{"type":"item.started","item":{"id":"item_1"}}\n'
+    for out, stopped, outcome in (
+        (waits, Outcome.TIMEOUT, Outcome.UNAVAILABLE),
+        (waits, Outcome.STUCK, Outcome.UNAVAILABLE),
+        (waits, Outcome.CANCELLED, Outcome.CANCELLED),
+        (waits + goes_on, Outcome.TIMEOUT, Outcome.TIMEOUT),
+    ):
+        verdict = judged(folder, out, code=1, adapter="codex", stopped=stopped, stopped_why="ran longer than 5 min")
+        assert (verdict.outcome, verdict.error[:21]) == (outcome, "ran longer than 5 min")
+
+
 def test_what_had_answered_and_was_ended_by_us_is_a_success(folder: str) -> None:
     assert judged(folder, "Done.\n", code=137, answered=True).outcome is Outcome.SUCCESS
     os.unlink(f"{folder}/exit")

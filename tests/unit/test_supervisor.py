@@ -185,7 +185,7 @@ def compute(watch: Watch, ticks: int) -> None:
 def test_a_run_that_computes_in_silence_is_not_stuck(watching: Watching, seconds: float) -> None:
     watch = watching("while :; do :; done", stuck_after=9.0)
     for _ in range(12 if seconds < 9.0 else 3):
-        compute(watch, max(4, int(0.03 * process.TICKS * seconds)))
+        compute(watch, max(6, int(0.06 * process.TICKS * seconds)))
         watch.turn(seconds)
     assert not watch.live.is_stopping
 
@@ -203,7 +203,7 @@ def test_work_done_by_children_that_have_ended_counts(watching: Watching) -> Non
     work = 'python3 -S -c "for _ in range(300000): pass"'
     watch = watching(f"while :; do {work}; done", stuck_after=9.0)
     for _ in range(6):
-        compute(watch, 15)
+        compute(watch, 30)
         watch.turn(5.0)
     assert not watch.live.is_stopping
 

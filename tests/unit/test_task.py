@@ -118,7 +118,9 @@ def test_a_script_needs_no_description() -> None:
 
 
 MISTAKES = {
-    "unknown key": ("description: x\npriorty: high\n", "unknown key 'priorty' (did you mean 'priority'?)"),
+    "unknown key": ("description: x\npriorty: high\n", "line 2: unknown key 'priorty' (did you mean 'priority'?)"),
+    "unknown key behind a text": ("description: |\n  status: x\nstatus: x\n", "line 3: unknown key 'status'"),
+    "unknown key in braces": ("{description: x,\n 'status': y}\n", "line 2: unknown key 'status'"),
     "status": ("description: x\nstatus: pending\n", "unknown key 'status'"),
     "no description": ("priority: high\n", "has no description"),
     "empty description": ("description: ''\n", "description: is empty"),
@@ -140,12 +142,12 @@ MISTAKES = {
     "no time": ("description: x\ncreated_at: yesterday\n", "created_at: write a time such as"),
     "time is a number": ("description: x\ncreated_at: 5\n", "created_at: write a time such as"),
     "impossible date": ("description: x\ncreated_at: 2025-02-30\n", "created_at: write a time such as"),
-    "timeout 0": ("description: x\ntimeout_minutes: 0\n", "timeout_minutes: "),
+    "timeout 0": ("description: x\ntimeout_minutes: 0\n", "line 2: timeout_minutes: "),
     "timeout is a word": ("description: x\ntimeout_minutes: long\n", "timeout_minutes: "),
     "retries below 0": ("description: x\nmax_retries: -1\n", "max_retries: "),
     "script is empty": ("description: x\nrun: ''\n", "run: "),
     "pages of another type": ("description: x\ncontext_required: {a: b}\n", "context_required"),
-    "two mistakes": ("description: x\ntimeout_minutes: 0\nmax_retries: -1\n", "(and 1 more)"),
+    "two mistakes": ("description: x\ntimeout_minutes: 0\nmax_retries: -1\n", "(and 1 more problem)"),
 }
 
 

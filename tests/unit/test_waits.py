@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from helpers import write
 
-from orchestrator import app
 from orchestrator.cli import waits
+from orchestrator.hold import Hold
 from orchestrator.spool import Spool
 
 pytestmark = pytest.mark.fast
@@ -27,7 +27,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(queue: Spool) -> Iterator[Spool]:
     """A dispatcher holds this root (though it does nothing)."""
     write(f"{queue.root}/config.yaml", json.dumps(AGENTS))
-    lock = app.hold(queue.root)
+    lock = Hold(queue.root)
     yield queue
     lock.release()
 

@@ -1,0 +1,95 @@
+"""Who holds a root: one dispatcher, which says so in .orchestrator/dispatcher.json for whoever looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from filelock import FileLock, Timeout
+
+from orchestrator import locks
+from orchestrator.errors import AlreadyRunning
+
+
+class Hold:
+    """The right to move this root's tasks: one dispatcher a root. Raises AlreadyRunning; `wait` seconds are for one
+    that is just ending.
+
+    Others look at the lock file; but somebody may delete it, or all of .orchestrator/, under a running dispatcher. So
+    the root's folder itself is locked, too.
+    """
+
+    def __init__(self, root: str, wait: float = 3.0) -> None:
+        self._path = f"{root}/.orchestrator/dispatcher.lock"
+        os.makedirs(f"{root}/.orchestrator", exist_ok=True)
+        refuse_second(root)
+        try:
+            self._folder = locks.hold_folder(root, wait)
+            self._take(wait)
+        except (Timeout, BlockingIOError):
+            raise _already(root) from None
+
+    def _take(self, wait: float) -> None:
+        lock = FileLock(self._path)
+        lock.acquire(timeout=wait)
+        self._lock, self._inode = lock, os.stat(self._path).st_ino
+
+    def keep(self) -> bool:
+        """Make the lock file anew if it was deleted; whether it was. Raises OSError."""
+        if os.path.exists(self._path) and os.stat(self._path).st_ino == self._inode:
+            return False
+        self._take(1.0)
+        return True
+
+    def release(self) -> None:
+        """Let another have it."""
+        self._lock.release()
+        os.close(self._folder)
+
+
+def refuse_second(root: str) -> None:
+    """Raises AlreadyRunning if a dispatcher holds this root and means to stay."""
+    if locks.is_locked(f"{root}/.orchestrator/dispatcher.lock"):
+        pid, ending = _announced(root)
+        if pid and not ending and _lives(pid):
+            raise _already(root)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
+
+
+def _already(root: str) -> AlreadyRunning:
+    pid, ending = _announced(root)
+    does = "is still stopping" if ending else "runs already"
+    advice = "'orchestrate stop' shows what it waits for" if ending else "'orchestrate stop' ends it"
+    return AlreadyRunning(f"{root}: a dispatcher {does} (pid {pid or '?'}); {advice}")
+
+
+def running_pid(root: str) -> int:
+    """The pid of the dispatcher that holds this root; 0 if none does."""
+    return _announced(root)[0] if locks.is_locked(f"{root}/.orchestrator/dispatcher.lock") else 0
+
+
+def _announced(root: str) -> tuple[int, bool]:
+    """(pid, whether it is stopping) of the last dispatcher here; (0, False) if that is not known."""
+    try:
+        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8") as file:
+            found = json.load(file)
+        return int(found["pid"]), bool(found.get("ending"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0, False
+
+
+def nudge(root: str) -> None:
+    """Ask the dispatcher, if one runs, to look at everything now."""
+    if pid := running_pid(root):
+        try:
+            os.kill(pid, signal.SIGUSR1)
+        except ProcessLookupError:
+            pass
