@@ -87,6 +87,8 @@ class Starter:
         self._release_stranded()
         waiting, route = self.intake.waiting, self._router
         waiting.wake(wall)
+        if not waiting.by_id:
+            return claimed
         route.see(self.registry.views({live.slot: live.agent for live in self.supervisor}, wall))
         while found := route.next_of(waiting, wall):
             entry, agent, slot = found
