@@ -145,9 +145,9 @@ def test_four_workers_beside_a_dispatcher_do_each_task_once(driver: Driver) -> N
 def test_what_a_worker_completes_lets_the_dispatcher_go_on_at_once(driver: Driver) -> None:
     driver.make(limits={"grace_seconds": 0.3})
     desk = TaskQueue(str(driver.root))
-    desk.register_agent("researcher", ["web"])
+    desk.register_agent("researcher", ["abacus"])
     driver.start()
-    driver.drop("first", requirements=["web"])
+    driver.drop("first", requirements=["abacus"])
     driver.drop("second", "@say done", dependencies=["first"])
     driver.seen()
     waits = {row["task_id"]: row["reason"] for row in driver.json("tasks", "--status", "pending")}
