@@ -24,6 +24,7 @@ from orchestrator.states import Priority
 from orchestrator.task import PriorityField, Words
 
 COPY = ".orchestrator/config.json"  # below the root
+MOST_SLOTS = 1000  # of one agent
 
 # Found on PATH, these are the agents of a root whose config.yaml names none. The permission
 # flags are written out here because they are the user's to see and to change.
@@ -43,7 +44,7 @@ class AgentConfig(Frozen):
         None, description="How its output is read; found out from the name or the command if left out."
     )
     enabled: bool = Field(True, description="false: as if it were not here.")
-    max_instances: int = Field(1, ge=1, le=1000, description="Slots: how many may run at once.")
+    max_instances: int = Field(1, ge=1, le=MOST_SLOTS, description="Slots: how many may run at once.")
     timeout_seconds: float | None = Field(None, gt=0, description="Of time that the machine was awake.")
     stuck_after_seconds: float | None = Field(
         None, gt=0, description="No output and no CPU for so long: stuck; else limits."
@@ -233,4 +234,8 @@ def parse_sizes(text: str) -> dict[str, int]:
         if not count.strip().isdecimal() and count:
             raise InvalidConfig(f"--agents {part!r}: write name:count, such as claude:2,codex:2")
         sizes[name.strip()] = int(count or 1)
+        if sizes[name.strip()] > MOST_SLOTS:
+            raise InvalidConfig(f"--agents {part!r}: {MOST_SLOTS} of one agent are the most")
+    if sizes and not any(sizes.values()):
+        raise InvalidConfig(f"--agents {text!r}: leaves no agent; nothing could run")
     return sizes
