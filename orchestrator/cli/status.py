@@ -10,6 +10,7 @@ from orchestrator.names import printable
 from orchestrator.spool import TaskQueue, find_root
 from orchestrator.states import State
 
+STALE_SECONDS = 60.0  # without a sign of life
 NEEDS_YOU = 5  # tasks in review that are named
 
 
@@ -57,6 +58,7 @@ def view(root: str) -> dict[str, object]:
                 "run": run,
                 "since": said.get("assigned_at", ""),
                 "seconds": _age(f"{queue.run_folder(task_id, run)}/prompt.md", now),
+                "quiet_seconds": _age(f"{queue.run_folder(task_id, run)}/alive", now),
                 "title": "" if title in ("|", "|-") else title,
             }
         )
@@ -65,14 +67,22 @@ def view(root: str) -> dict[str, object]:
         {"task_id": one, "reason": flat(queue.result_path(State.REVIEW, one)).get("reason", "")}
         for one in (queue.ids(State.REVIEW) if counts["review"] else [])
     ]
+    runs = dispatcher(root)
     return {
         "root": root,
-        "dispatcher": dispatcher(root),
+        "dispatcher": runs and {**runs, "quiet_seconds": _age(f"{queue.own}/heartbeat", now)},
+        "halted": halted(root) or None,
         "counts": counts,
         "running": running,
         "agents": _agents(root, [str(row["agent_type"]) for row in running], now),
         "review": review,
     }
+
+
+def halted(root: str) -> str:
+    """Why the dispatcher, if one runs, starts nothing now; "" if it does."""
+    running = is_locked(f"{root}/.orchestrator/dispatcher.lock")
+    return flat(f"{root}/.orchestrator/heartbeat").get("halted", "") if running else ""
 
 
 def _age(path: str, now: float) -> int:
@@ -138,10 +148,14 @@ def show(root: str, as_json: bool) -> int:
     assert isinstance(counts, dict)
     if isinstance(runs, dict):
         since = time.strftime("%b %d %H:%M", time.localtime(float(runs["since"])))
-        word = paint.warm("stopping") if runs["ending"] else paint.good("running")
+        quiet = float(runs["quiet_seconds"])
+        word = paint.bad(f"does not answer for {span(quiet)}") if quiet > STALE_SECONDS else ""
+        word = word or (paint.warm("stopping") if runs["ending"] else paint.good("running"))
         print(f"dispatcher  {word} (pid {runs['pid']}, since {since})")
     else:
         print(f"dispatcher  {paint.bad('not running')} ('orchestrate start')")
+    if found["halted"]:
+        print("halted      " + fold(paint.bad(str(found["halted"])), 12))
     order = ("pending", "assigned", "completed", "failed", "review", "rejected")
     print(
         "tasks       "
@@ -154,7 +168,9 @@ def show(root: str, as_json: bool) -> int:
         print("agent       " + fold(f"{row['name']}: {row['busy']}{of} busy{paused}", 12))
     for row in found["running"]:  # type: ignore[attr-defined]
         where = f"{row['agent_type']} on {row['agent_id']}, run {row['run']}"
-        print("running     " + fold(f"{row['task_id']}  {span(row['seconds'])}  {where}  {row['title']}", 12))
+        quiet = float(row["quiet_seconds"])
+        silent = f"  {paint.warm(f'quiet for {span(quiet)}')}" if quiet > STALE_SECONDS else ""
+        print("running     " + fold(f"{row['task_id']}  {span(row['seconds'])}  {where}{silent}  {row['title']}", 12))
     review = found["review"]
     assert isinstance(review, list)
     for row in review[:NEEDS_YOU]:
