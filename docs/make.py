@@ -105,6 +105,7 @@ def tables() -> dict[str, list[str]]:
         ("queue:", config.QueueConfig),
         ("retry:", config.RetryConfig),
         ("limits:", config.LimitsConfig),
+        ("alerts:", config.AlertsConfig),
         ("at the top", config.Config),
     ):
         sections += [f"## {title}", "", *fields(model, {}), ""]

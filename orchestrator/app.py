@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from orchestrator import __version__, config, files, process
+from orchestrator.alerts import Alerts
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.errors import OrchestrateError
@@ -35,7 +36,7 @@ class Log:
     They are written once a turn: after what they tell is durable, and at the cost of one write.
     """
 
-    LEVELS = {"error": "ERROR", "rejected": "WARNING", "warning": "WARNING", "paused": "WARNING",
+    LEVELS = {"error": "ERROR", "alert": "ERROR", "rejected": "WARNING", "warning": "WARNING", "paused": "WARNING",
               "review": "WARNING", "failed": "WARNING", "late": "WARNING"}  # fmt: skip
 
     def __init__(self, path: str, level: str, front: bool) -> None:
@@ -140,7 +141,10 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
         bell = Bell()
         notes = Notes(bell)
         journal = Journal(f"{queue.own}/events")
-        dispatcher = build(root, settings, sizes, bell, [log, journal], process.become_subreaper())
+        listeners: list[Listener] = [log, journal]
+        dispatcher = build(root, settings, sizes, bell, listeners, process.become_subreaper())
+        children = dispatcher.supervisor.not_ours
+        listeners.append(Alerts(root, lambda: dispatcher.config.alerts, children, dispatcher.tell))
         announce(dispatcher)
         dispatcher.announce = announce_again
         dispatcher.keep = lambda: announce(dispatcher) if lock.keep() else None

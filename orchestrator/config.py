@@ -24,6 +24,7 @@ from orchestrator.states import Priority
 from orchestrator.task import PriorityField, Words
 
 COPY = ".orchestrator/config.json"  # below the root
+MOST_SLOTS = 1000  # of one agent
 
 # Found on PATH, these are the agents of a root whose config.yaml names none. The permission
 # flags are written out here because they are the user's to see and to change.
@@ -43,7 +44,7 @@ class AgentConfig(Frozen):
         None, description="How its output is read; found out from the name or the command if left out."
     )
     enabled: bool = Field(True, description="false: as if it were not here.")
-    max_instances: int = Field(1, ge=1, le=1000, description="Slots: how many may run at once.")
+    max_instances: int = Field(1, ge=1, le=MOST_SLOTS, description="Slots: how many may run at once.")
     timeout_seconds: float | None = Field(None, gt=0, description="Of time that the machine was awake.")
     stuck_after_seconds: float | None = Field(
         None, gt=0, description="No output and no CPU for so long: stuck; else limits."
@@ -66,13 +67,18 @@ class AgentConfig(Frozen):
     @field_validator("command")
     @classmethod
     def _command(cls, value: str) -> str:
-        try:
-            words = shlex.split(value)
-        except ValueError as error:
-            raise ValueError(f"{value!r} cannot be split into words: {error}") from None
-        if words and "=" in words[0]:
-            raise ValueError(f"{words[0]!r} is an assignment; write it under env:")
-        return value
+        return _words(value)
+
+
+def _words(value: str) -> str:
+    """A command line that can be split. Raises ValueError."""
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} cannot be split into words: {error}") from None
+    if words and "=" in words[0]:
+        raise ValueError(f"{words[0]!r} is an assignment; write it under env:")
+    return value
 
 
 class QueueConfig(Frozen):
@@ -96,7 +102,7 @@ class RetryConfig(Frozen):
 
 
 class LimitsConfig(Frozen):
-    """What one run may take."""
+    """What one run may take, and what this machine has to have left."""
 
     max_output_mb: float = Field(50, gt=0, description="Of each of stdout and stderr; head and tail are kept.")
     stuck_after_seconds: float = Field(
@@ -104,6 +110,24 @@ class LimitsConfig(Frozen):
     )
     grace_seconds: float = Field(30, ge=0, description="Between the interrupt and the kill.")
     linger_seconds: float = Field(10, ge=0, description="For a program that has answered to end by itself.")
+    min_free_disk_mb: float = Field(200, ge=0, description="With less on the disk of tasks/ nothing new is started.")
+    failed_starts: int = Field(
+        3, ge=1, description="So many in a row, and the agent is paused; later one task tries whether it starts again."
+    )
+
+
+class AlertsConfig(Frozen):
+    """Who is told when nothing can be started any more: no agent left, no room on the disk, …"""
+
+    command: str = Field("", description="A command line; the text is its last argument, and in ORCHESTRATE_ALERT.")
+    notify: Words = Field(
+        (), description="desktop, a webhook's https://…, or any URL of Apprise; needs orchestrate-agents[alerts]."
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _command(cls, value: str) -> str:
+        return _words(value)
 
 
 class Config(Frozen):
@@ -114,7 +138,8 @@ class Config(Frozen):
     )
     queue: QueueConfig = Field(QueueConfig(), description="Limits and defaults of the queue.")
     retry: RetryConfig = Field(RetryConfig(), description="When a failed attempt is made again.")
-    limits: LimitsConfig = Field(LimitsConfig(), description="What one run may take.")
+    limits: LimitsConfig = Field(LimitsConfig(), description="What one run may take, and what has to be left.")
+    alerts: AlertsConfig = Field(AlertsConfig(), description="Who is told when nothing can be started any more.")
     secrets: tuple[str, ...] = Field(
         ("*_KEY", "API_KEY", "*_TOKEN", "TOKEN", "*_SECRET", "SECRET", "*_SECRET_*", "*_PASSWORD", "PASSWORD", "*_PASS",
          "*_PASSPHRASE", "*_PWD", "*_CREDENTIALS", "*_PAT", "*_AUTH", "AWS_*", "DATABASE_URL", "REDIS_URL", "PGPASSWORD",
@@ -160,7 +185,7 @@ class Config(Frozen):
 
 def known_keys() -> tuple[str, ...]:
     """Every key of config.yaml, for "did you mean"."""
-    models = (Config, AgentConfig, QueueConfig, RetryConfig, LimitsConfig)
+    models = (Config, AgentConfig, QueueConfig, RetryConfig, LimitsConfig, AlertsConfig)
     return tuple(name for model in models for name in model.model_fields)
 
 
@@ -169,7 +194,7 @@ def load(root: str) -> Config:
     path = os.path.join(root, "config.yaml")
     try:
         values = parse_mapping(read_bytes(path))
-        for section in ("agents", "queue", "retry", "limits"):
+        for section in ("agents", "queue", "retry", "limits", "alerts"):
             if section in values and values[section] is None:
                 del values[section]
         return checked(Config, values, known_keys(), InvalidConfig)
@@ -195,8 +220,10 @@ def load_and_keep(root: str) -> Config:
     kept = {
         "stamp": [status.st_mtime_ns, status.st_size, status.st_ino],
         "brief": brief(config),
-        # Not env: it may hold keys, and this file is as readable as any other.
-        "config": config.model_dump(mode="json", exclude_defaults=True, exclude={"agents": {"__all__": {"env"}}}),
+        # Not env, nor where alerts go: both may hold keys, and this file is as readable as any other.
+        "config": config.model_dump(
+            mode="json", exclude_defaults=True, exclude={"agents": {"__all__": {"env"}}, "alerts": {"notify"}}
+        ),
     }
     try:
         os.makedirs(f"{root}/.orchestrator", exist_ok=True)
@@ -233,4 +260,8 @@ def parse_sizes(text: str) -> dict[str, int]:
         if not count.strip().isdecimal() and count:
             raise InvalidConfig(f"--agents {part!r}: write name:count, such as claude:2,codex:2")
         sizes[name.strip()] = int(count or 1)
+        if sizes[name.strip()] > MOST_SLOTS:
+            raise InvalidConfig(f"--agents {part!r}: {MOST_SLOTS} of one agent are the most")
+    if sizes and not any(sizes.values()):
+        raise InvalidConfig(f"--agents {text!r}: leaves no agent; nothing could run")
     return sizes

@@ -17,20 +17,21 @@ from orchestrator.config import Config
 from orchestrator.context import Context
 from orchestrator.errors import InvalidConfig, said
 from orchestrator.events import Event, Listener
-from orchestrator.finish import Finished, Finisher, told
+from orchestrator.finish import Finisher
 from orchestrator.hands import Hands
+from orchestrator.health import Health
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
 from orchestrator.names import counted
 from orchestrator.pull import Pull
 from orchestrator.recovery import Recovery
-from orchestrator.registry import AgentRegistry, clock
-from orchestrator.retry import RULES
+from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool
 from orchestrator.starter import Claim, Starter
 from orchestrator.states import Outcome, State
 from orchestrator.supervisor import Mode, Supervisor
+from orchestrator.verdicts import Verdicts
 from orchestrator.watch import Watch
 from orchestrator.watcher import Bell, Notes, Watcher
 
@@ -72,6 +73,7 @@ class Dispatcher:
         self._scan_at = 0.0
         self._scan_soon = 0.0  # not before, however often we are nudged
         self._wall = 0.0
+        self._problem = ""  # that the last unfinished turn had
         self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell)
         self.intake = Intake(
             queue, config, registry.names(), self.tell, lambda one: self.supervisor.by_task(one) is not None
@@ -79,6 +81,8 @@ class Dispatcher:
         self.starter = Starter(
             queue, registry, context, launch, self.intake, self.supervisor, self.clock, environment, self.tell
         )
+        self.health = Health(f"{queue.own}/heartbeat", queue.tasks, self.tell)
+        self.verdicts = Verdicts(registry, self.intake, self.tell)
         self.finisher = Finisher(queue, context, registry.worked_at)
         self.watch = Watch(Pull(queue, registry.roster, self.tell))
         self.recovery = Recovery(queue, registry, lambda *run: self.starter.live(self.config, *run), self.tell)
@@ -97,6 +101,7 @@ class Dispatcher:
         """Put right what a crash left. Before the first turn."""
         self.queue.make_folders()
         self.context.make()
+        self.health.open()
         self.watcher.keep()
         self.finisher.remember(self.clock.wall())
         self._take_up(self.recovery.run(self.clock.wall()))
@@ -117,6 +122,7 @@ class Dispatcher:
             except OSError as error:  # a full disk, no descriptors: what runs goes on, and we try again
                 self._unfinished(error)
                 self._scan_at, wait = 0.0, 1.0
+                self._flush()
             if self.mode is Mode.LEAVE or (self.mode is not Mode.RUN and not self.supervisor.lives):
                 break
             self.clock.wait(lambda seconds: self._bell.wait(seconds, self.supervisor.descriptors()), wait)
@@ -124,7 +130,6 @@ class Dispatcher:
 
     def _scan(self, wall: float, lived: float) -> None:
         """Look at everything, whatever the events said. Raises OSError."""
-        begun = self.clock.lived()
         self.hands.look(self.config.limits.grace_seconds, lived)
         self.keep()
         self._take_up(self.recovery.take_up(wall, {live.id for live in self.supervisor}))
@@ -133,12 +138,14 @@ class Dispatcher:
         self.registry.look()
         self.intake.agents = self.registry.names()
         self.intake.look(None, wall)
-        took = self.clock.lived() - begun
+        took = self.clock.lived() - lived
         self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
         self._scan_soon = lived + 20 * took
 
     def _unfinished(self, error: OSError) -> None:
-        self.tell("error", "", f"this turn was not finished: {said(error)}")
+        if said(error) != self._problem:  # not again each second
+            self.tell("error", "", f"this turn was not finished: {said(error)}")
+        self._problem = said(error)
         if not os.path.isdir(self.queue.root) and self.mode is Mode.RUN:
             self.mode = Mode.DRAIN
             self.tell("stopping", "", f"{self.queue.root} is gone; goes when nothing runs any more")
@@ -147,8 +154,12 @@ class Dispatcher:
         """The last things, once."""
         self.watcher.stop()
         self.checklist.write(self.intake.waiting, self.supervisor, self.clock.wall())
-        left = f"leaves {counted(self.supervisor, 'run')}" if self.supervisor.lives else "nothing runs"
-        self.tell("stopped", "", left)
+        self.tell(
+            "stopped", "", f"leaves {counted(self.supervisor, 'run')}" if len(self.supervisor) else "nothing runs"
+        )
+        self._flush()
+
+    def _flush(self) -> None:
         for listener in self._listeners:
             listener.flush()
 
@@ -206,6 +217,7 @@ class Dispatcher:
         """One pass; seconds until the next is due if nothing rings before."""
         wall, lived = self.clock.wall(), self.clock.lived()
         limits = self.config.limits
+        room = self._has_room(wall, lived)
         if wall < self._wall - 1.0:  # the clock was set back: no back-off lasts longer by that
             self.intake.reconsider(wall)
         self._wall = wall
@@ -218,81 +230,63 @@ class Dispatcher:
                 self._scan_at = lived + 1.0
         else:
             self.intake.look(names, wall)
-        ended = self.supervisor.turn(
-            lived, limits.grace_seconds, limits.linger_seconds, int(limits.max_output_mb * 1e6)
-        )
+        cap, grace = int(limits.max_output_mb * 1e6), limits.grace_seconds
+        ended = self.supervisor.turn(lived, grace, limits.linger_seconds, cap)
         if ended and lived >= self._finish_again_at:
             self._finish(ended, wall, lived)
-        claimed = self.starter.claim(wall) if self.mode is Mode.RUN else []
+        self.verdicts.look(self.supervisor, lived)
+        claimed = self.starter.claim(wall) if room and self.mode is Mode.RUN else []
         if self.finisher.unsettled or claimed:
-            self._sync_and_start(claimed, wall)
+            self._sync_and_start(claimed, wall, lived)
         self.intake.go_on(wall)
         self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
-        for listener in self._listeners:
-            listener.flush()
+        self._flush()
         return self._patience(wall, lived)
 
+    def _has_room(self, wall: float, lived: float) -> bool:
+        self.health.beat(lived)
+        waits, down = len(self.intake.waiting) > 0, self.registry.down(wall)
+        busy = bool(self.supervisor.lives) or not self._wall  # before the first look nobody knows
+        return self.health.has_room(self.config.limits, down, waits, busy, wall, lived)
+
     def _patience(self, wall: float, lived: float) -> float:
-        due = [self._scan_at - lived, self.supervisor.patience(lived), self.checklist.patience(lived)]
-        due += [
-            at - wall
-            for at in (self.intake.next_look(), self.intake.waiting.wake(wall), self.registry.next_resume(wall))
-            if at
-        ]
+        parts = (self.supervisor, self.checklist, self.health)
+        due = [self._scan_at - lived, *(part.patience(lived) for part in parts)]
+        moments = (self.intake.next_look(), self.intake.waiting.wake(wall), self.registry.next_resume(wall))
+        due += [at - wall for at in moments if at]
         return max(0.0, min(due))
 
-    def _sync_and_start(self, claimed: list[Claim], wall: float) -> None:
+    def _sync_and_start(self, claimed: list[Claim], wall: float, lived: float) -> None:
         """One sync for what has ended and what is claimed; then the one is settled, and the other started."""
         try:
             wait = self.queue.begin_sync()
             prepared = self.starter.prepare(self.config, claimed, wall)
             wait()
         except OSError as error:  # what has ended is settled with the next sync
-            self.starter.give_back(claimed, error)
+            self.starter.give_back([(one.entry.task.id, one.slot) for one in claimed], error, wall)
+            self.health.failed(error, lived)
             prepared = []
         else:
             self.finisher.settle()
-        self.starter.launch(prepared, wall)
+        if prepared and (lack := self.starter.launch(prepared, wall)):
+            self.health.failed(lack, lived)
+        elif prepared:
+            self.health.started()
         self.checklist.changed()
 
     # -- finish -----------------------------------------------------------------------------
 
     def _finish(self, ended: list[Live], wall: float, lived: float) -> None:
-        done, why = [], ""
-        try:
-            done = self.finisher.finish(ended, self.config, wall)
-        except OSError:
-            # Full disk, no descriptors: nothing was committed that is not whole; again in a moment.
+        done, problem = self.finisher.finish_most(ended, self.config, wall)
+        if problem:  # full disk, no descriptors: nothing was committed that is not whole; again in a moment
             self._finish_again_at, self._scan_at = lived + 2.0, 0.0
-            for live in ended:  # one that cannot be recorded keeps no other back
-                try:
-                    done += self.finisher.finish([live], self.config, wall)
-                except OSError as error:
-                    why = said(error)
-            if why:
-                left = counted(len(ended) - len(done), "ended run")
-                self.tell("error", "", f"{left} cannot be recorded yet: {why}; tried again")
+            if left := len(ended) - len(done):
+                words = f"{counted(left, 'ended run')} cannot be recorded yet: {said(problem)}; tried again"
+                self.tell("error", "", words)
             if not os.path.isdir(self.queue.root):  # nor ever: there is nobody left to know
                 self.supervisor.lives = {slot: live for slot, live in self.supervisor.lives.items() if not live.ended}
                 return
         for one in done:
             slot = next(slot for slot, live in self.supervisor.lives.items() if live is one.live)
             del self.supervisor.lives[slot]
-            self._tell_finished(one, wall)
-            if one.result.state is State.COMPLETED and not one.late:
-                self.intake.waiting.completed(one.live.id, wall)
-                self.registry.worked(one.result.agent_type, one.result.started_at, wall)
-        self.intake.look([f"{one.live.id}.yaml" for one in done if one.result.state is State.PENDING], wall)
-
-    def _tell_finished(self, one: Finished, wall: float) -> None:
-        result, who = one.result, one.result.agent_type
-        kind, text, facts = told(one)
-        self.tell(kind, result.task_id, text, **facts)
-        if result.paused_until and result.paused_until > wall:
-            word = RULES[result.status].paused_by or str(result.status)
-            self.registry.pause(who, result.paused_until, word)
-            self.tell(
-                "paused",
-                "",
-                f"{self.registry.base(who)} paused until {clock(result.paused_until)} ({word}): {result.reason}",
-            )
+        self.verdicts.follow(done, self.config.limits.failed_starts, wall)

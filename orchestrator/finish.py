@@ -66,6 +66,22 @@ class Finisher:
         self.unsettled: list[Finished] = []  # moved; not yet known to be durable
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
 
+    def finish_most(self, ended: Sequence[Live], config: Config, now: float) -> tuple[list[Finished], OSError | None]:
+        """`finish`; if the disk refuses, one by one, so that one that cannot be recorded keeps no other back.
+
+        Those that are finished, and what was wrong.
+        """
+        try:
+            return self.finish(ended, config, now), None
+        except OSError as error:
+            problem, done = error, []
+        for live in ended:
+            try:
+                done += self.finish([live], config, now)
+            except OSError as error:
+                problem = error
+        return done, problem
+
     def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
         """Judge all of them, and bring them to their place, in one batch. Raises OSError if the disk refuses; then it
         can be called again."""
@@ -157,9 +173,8 @@ class Finisher:
         # A limit is the account's, until others went well on that agent in between: then it is the task's.
         # A lack of room is the machine's, unless the run was ended for taking more than its own limits allow.
         greedy = outcome is Outcome.OUT_OF_RESOURCES and live.stopped is outcome
-        counts = (
-            rule.counts or greedy or bool(live.attempt.limited and self.worked_at(live.agent) > live.attempt.last_at)
-        )
+        again = live.attempt.limited or live.attempt.last_status == outcome == Outcome.NOT_STARTED
+        counts = rule.counts or greedy or bool(again and self.worked_at(live.agent) > live.attempt.last_at)
         max_retries = config.retry.max_retries if live.task.max_retries is None else live.task.max_retries
         decision = retry.decide(
             outcome,

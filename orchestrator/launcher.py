@@ -71,7 +71,10 @@ class LocalLaunch:
             )
         finally:
             os.close(alive)
-        return Started(child, process.identity(child.pid))
+        try:
+            return Started(child, process.identity(child.pid))
+        except OSError:  # no descriptors: it has started all the same, and nobody else gets its number before we look
+            return Started(child, Identity(child.pid, 0, process.boot_id()))
 
 
 def environment(

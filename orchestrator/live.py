@@ -22,6 +22,7 @@ from orchestrator.waiting import Attempt, Stamp
 LOOK_SECONDS = 1.0  # between two looks at a run's output
 CHECK_SECONDS = 10.0  # between two measures of all runs, if no agent has limits of its own
 HURRY_SECONDS = 0.1  # the same, while it prints more than is kept
+UP_SECONDS = 20.0  # after which a program that lives is known to start
 IDLE_SHARE = 0.05  # of one CPU: what a program takes that only waits (codex wakes whenever another program starts)
 LEFTOVER_SECONDS = 2.0  # between TERM and KILL for what a run left behind
 NO_SUBREAPER: set[int] = set()  # stands for "orphans are not ours to see": look everywhere
@@ -96,6 +97,10 @@ class Live:
     @property
     def is_stopping(self) -> bool:
         return self._stopping is not None
+
+    def is_up(self, now: float) -> bool:
+        """Whether its program is well under way: it has said something, or has not died for a while."""
+        return self.not_started is None and (self._size > 0 or now - self.started > UP_SECONDS)
 
     # -- one look ---------------------------------------------------------------------------
 

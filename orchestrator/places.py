@@ -20,7 +20,10 @@ _NOTE = re.compile(r"(?!\.)(?:(.+)_agent_\d+|([^@]+)@[^@]+)\.yaml")
 def find_root(start: str = "") -> str:
     """The nearest folder, from `start` upwards, that holds a queue. Raises OrchestrateError."""
     given = start or os.environ.get("ORCHESTRATE_ROOT", "")
-    folder = os.path.abspath(given or os.getcwd())
+    try:
+        folder = os.path.abspath(given or os.getcwd())
+    except FileNotFoundError:
+        raise OrchestrateError("the current folder is gone; cd into one that is there, or say --root") from None
     while True:
         if os.path.isdir(f"{folder}/tasks/pending") or (
             os.path.isfile(f"{folder}/config.yaml") and os.path.isdir(f"{folder}/tasks")

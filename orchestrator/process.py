@@ -63,7 +63,7 @@ def boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
-    except OSError:
+    except FileNotFoundError:
         return ""
 
 

@@ -26,7 +26,9 @@ from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.roster import STALE_SECONDS
 from orchestrator.router import AgentView
 from orchestrator.runs import epoch, utc
-from orchestrator.writing import to_yaml
+from orchestrator.writing import Value, to_yaml
+
+FIRST_PAUSE = 30.0  # seconds, of an agent that does not start; doubled each time, an hour at most
 
 
 class Pause(NamedTuple):
@@ -35,6 +37,7 @@ class Pause(NamedTuple):
     until: float  # epoch seconds UTC
     reason: str
     since: float = 0.0  # epoch seconds UTC
+    failed_starts: int = 0  # if it is for these; then one task tries whether it starts again
 
     def holds(self, now: float) -> bool:
         """Whether it is in force. One from the future was set before the clock was put right: nobody knows its end."""
@@ -65,6 +68,7 @@ class AgentRegistry(Known):
         self._pauses: dict[str, Pause] = {}
         self._missing: dict[str, tuple[float, str]] = {}
         self._worked: dict[str, float] = {}
+        self._failed: dict[str, tuple[int, float]] = {}  # starts that failed in a row; when the last one did
         self.slots: dict[str, tuple[str, ...]] = {}
         self.problems: dict[str, str] = {}  # specialist → why it cannot work
         self._profiles: tuple[object, ...] = ()
@@ -112,18 +116,12 @@ class AgentRegistry(Known):
         views = []
         for name, agent in self.agents.items():
             mine = frozenset(slot for slot, owner in busy.items() if owner == name or slot in self.slots[name])
-            views.append(
-                AgentView(
-                    name,
-                    agent,
-                    adapter_for(name, agent),
-                    self.slots[name],
-                    mine,
-                    self.paused(name, now),
-                    frozenset(self.agents),
-                    self.performance.of(name, now),
-                )
-            )
+            slots, paused = self.slots[name], self.paused(name, now)
+            if not paused and (pause := self._pauses.get(name)) and pause.failed_starts:
+                slots = slots[:1]
+                paused = f"is tried with one task first ({pause.reason})" if mine else ""
+            adapter, standing = adapter_for(name, agent), self.performance.of(name, now)
+            views.append(AgentView(name, agent, adapter, slots, mine, paused, frozenset(self.agents), standing))
         bases = {view.name: view for view in views}
         for one in self.specialists.values():
             standing = self.performance.of(one.name, now)
@@ -181,6 +179,17 @@ class AgentRegistry(Known):
         pause = self._pauses.get(name)
         return f"paused until {clock(pause.until)} ({pause.reason})" if pause and pause.holds(now) else ""
 
+    def down(self, now: float) -> str:
+        """Why nobody can work: each agent paused, missing, or not known to start again; "" if one can."""
+        reasons = []
+        for name in self.agents:
+            pause = self._pauses.get(name)
+            reason = self.paused(name, now) or (pause.reason if pause and pause.failed_starts else "")
+            if not reason:
+                return ""
+            reasons.append(f"{name} {reason}")
+        return "; ".join(reasons) or "there is none"
+
     def _missing_lately(self, name: str, now: float) -> str:
         # Looked up again every ten seconds at most: PATH is searched on disk.
         then, answer = self._missing.get(name, (-1e9, ""))
@@ -189,16 +198,41 @@ class AgentRegistry(Known):
             self._missing[name] = (now, answer)
         return answer
 
-    def pause(self, name: str, until: float, reason: str) -> None:
+    def pause(self, name: str, until: float, reason: str, failed_starts: int = 0) -> None:
         """Give the agent no work until then (epoch seconds UTC). A pause that is longer already stays."""
         name = self.base(name)
         known, now = self._pauses.get(name), time.time()
         if known and known.holds(now) and known.until >= until:
             return
-        self._pauses[name] = Pause(until, reason, now)
+        self._pauses[name] = Pause(until, reason, now, failed_starts)
         os.makedirs(self._folder, exist_ok=True)
-        text = to_yaml({"paused_until": utc(math.ceil(until)), "reason": reason, "since": utc(now)})
+        fields: dict[str, Value] = {"paused_until": utc(math.ceil(until)), "reason": reason, "since": utc(now)}
+        text = to_yaml({**fields, "failed_starts": failed_starts or None})
         files.replace(f"{self._folder}/{name}.yaml", text, sync=False)
+
+    def failed_to_start(self, name: str, started_at: float, why: str, limit: int, now: float) -> float:
+        """A run of it, from then, did not start. From the `limit`-th in a row on it is paused, longer each time; until
+        when, or 0.0."""
+        name = self.base(name)
+        pause = self._pauses.get(name)
+        if pause and pause.failed_starts and started_at < pause.since:
+            return 0.0  # it was on its way when others were found not to start
+        count = 1 + max(self._failed.get(name, (0, 0.0))[0], pause.failed_starts if pause else 0)
+        self._failed[name] = (count, now)
+        if count < limit:
+            return 0.0
+        until = now + min(3600.0, FIRST_PAUSE * 2.0 ** min(count - limit, 10))
+        self.pause(name, until, f"did not start {count} times in a row: {why}", count)
+        return until
+
+    def started(self, name: str, started_at: float) -> None:
+        """A run of it that was started then (epoch seconds) is well under way: it does start."""
+        name = self.base(name)
+        if name in self._failed and started_at > self._failed[name][1]:
+            del self._failed[name]
+        pause = self._pauses.get(name)
+        if pause and pause.failed_starts and started_at > pause.since:
+            self.resume(name)
 
     def worked(self, name: str, started_at: float, now: float) -> None:
         """It has done a task well. If that was started after the pause was set, the pause is over."""
@@ -236,8 +270,16 @@ class AgentRegistry(Known):
             values = parse_mapping(read_bytes(f"{self._folder}/{name}.yaml"))
         except (OSError, InvalidTask):
             return None
-        until = epoch(values.get("paused_until"))
-        return Pause(until, str(values.get("reason", "")), epoch(values.get("since"))) if until else None
+        until, since, failed = (
+            epoch(values.get("paused_until")),
+            epoch(values.get("since")),
+            values.get("failed_starts"),
+        )
+        return (
+            Pause(until, str(values.get("reason", "")), since, failed if isinstance(failed, int) else 0)
+            if until
+            else None
+        )
 
 
 def wants(names: Iterable[str], preferred: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from orchestrator import files, output
 from orchestrator.agents.base import Agent, Answer, Evidence
-from orchestrator.config import AgentConfig
+from orchestrator.config import BUILT_IN, AgentConfig
 from orchestrator.errors import InvalidTask
 from orchestrator.names import printable
 from orchestrator.reading import parse_mapping
@@ -19,6 +19,7 @@ from orchestrator.runs import FACTS, FACTS_EXAMPLE, read_exit, words
 from orchestrator.states import Outcome
 from orchestrator.together import Together
 
+CANNOT_EXECUTE = (126, 127)  # what a shell, env(1) and the loader of shared libraries say then
 TEXT_LIMIT = 2_000_000  # characters of an answer that are kept; the log has all that the cap left
 # Models indent the fence, forget to close it, write ~~~ or `orchestrate yaml`: a question must not get lost by that.
 _BLOCK = re.compile(
@@ -71,6 +72,8 @@ def judge(
     elif outcome is not Outcome.SUCCESS and exit_code is None and not answered:
         outcome = Outcome.LOST
         error = "its wrapper or the machine died, and how it ended is not known"
+    elif outcome is Outcome.AGENT_ERROR and _never_began(adapter.kind, exit_code or 0, evidence.stdout):
+        outcome = Outcome.NOT_STARTED
     group = together or Together()
     own, text = f"{folder}/output.md", ""
     if _is_regular(own):
@@ -92,6 +95,13 @@ def judge(
         if facts.get("questions"):
             outcome, error = Outcome.NEEDS_ANSWER, "asks: " + "; ".join(facts["questions"])
     return Verdict(outcome, printable(" ".join(error.split()), 500), answer, facts, exit_code)
+
+
+def _never_began(kind: str, exit_code: int, stdout: str) -> bool:
+    """Whether its program was never up: a shell could not start it, or it did not say the first word that it is
+    known to say. A task's own script is the task's."""
+    silent = os.stat(stdout).st_size == 0
+    return silent and (kind in BUILT_IN or (kind != "shell" and exit_code in CANNOT_EXECUTE))
 
 
 def read_facts(text: str) -> dict[str, tuple[str, ...]]:

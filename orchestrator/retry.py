@@ -45,7 +45,8 @@ RULES: dict[Outcome, Rule] = {
         State.REVIEW, counts=False, delay=False, pauses=900.0, advice="log the agent in", paused_by="not logged in"
     ),
     Outcome.CONTEXT_OVERFLOW: Rule(State.REVIEW, at_most=2, advice="split the task, or name fewer files"),
-    Outcome.OUT_OF_RESOURCES: Rule(State.REVIEW, counts=False, pauses=30.0, advice="free memory, disk or processes"),
+    Outcome.OUT_OF_RESOURCES: Rule(State.REVIEW, counts=False, pauses=30.0, advice="free memory, disk or processes, or allow more"),
+    Outcome.NOT_STARTED: Rule(State.REVIEW, counts=False, delay=False, advice="mend the agent's command (orchestrate doctor)"),
     Outcome.CHECK_FAILED: Rule(State.REVIEW, well=False),
     Outcome.CONFLICT: Rule(State.REVIEW, again=False),
     Outcome.NEEDS_ANSWER: Rule(State.REVIEW, again=False),

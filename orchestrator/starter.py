@@ -6,7 +6,6 @@ pending/ and it would run twice.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import time
@@ -21,6 +20,7 @@ from orchestrator.clock import Clock
 from orchestrator.config import AgentConfig, Config
 from orchestrator.context import Context
 from orchestrator.errors import OrchestrateError, PromptTooLong
+from orchestrator.health import is_lack
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live
@@ -51,6 +51,7 @@ class Prepared(NamedTuple):
     env: Mapping[str, str]
     stdin: str
     failed: tuple[Outcome, str] | None = None
+    lack: OSError | None = None  # this machine has no room for it
 
 
 class Starter:
@@ -114,17 +115,17 @@ class Starter:
                 made = entry.attempt.made + 1
                 self.queue.assign(entry.task.id, slot, agent, made, runs.utc(wall), process.boot_id())
             except OSError as error:
-                self.give_back([one], error)
+                self.give_back([(entry.task.id, one.slot)], error, wall)
                 break
             claimed.append(one)
         return claimed
 
-    def give_back(self, claimed: Sequence[Claim], error: OSError) -> None:
-        """No room on the disk to write down who has them: nobody has them."""
-        for entry, _, slot, _ in claimed:  # back to pending, now or as soon as that works
-            self._stranded[entry.task.id] = slot
-        self._tell("error", "", f"{counted(claimed, 'task')} cannot be claimed: {error.strerror}; tried again")
+    def give_back(self, claimed: Sequence[tuple[str, str]], error: OSError, wall: float) -> None:
+        """There is no room to start these, (task, slot) each: nobody has them, and no attempt is lost."""
+        self._stranded.update(claimed)  # back to pending, now or as soon as that works
+        self._tell("error", "", f"{counted(claimed, 'task')} cannot be started: {error.strerror}; tried again")
         self._release_stranded()
+        self.intake.look([f"{task_id}.yaml" for task_id, _ in claimed], wall)
 
     def _release_stranded(self) -> None:
         for task_id, slot in list(self._stranded.items()):
@@ -172,7 +173,7 @@ class Starter:
         except (OrchestrateError, ValueError) as error:  # a NUL in an argument, a path of an answer that is none
             return Prepared(live, (), {}, "", (Outcome.AGENT_ERROR, f"cannot be started: {error}"))
         except OSError as error:
-            return Prepared(live, (), {}, "", (Outcome.OUT_OF_RESOURCES, f"no room to start it: {error.strerror}"))
+            return Prepared(live, (), {}, "", lack=error)
         env = {
             **self._inherited(config.secrets, (*live.adapter.needs_env, *live.settings.pass_env)),
             **invocation.env,
@@ -185,24 +186,32 @@ class Starter:
         }
         return Prepared(live, invocation.argv, env, f"{live.folder}/prompt.md" if invocation.stdin else os.devnull)
 
-    def launch(self, prepared: Sequence[Prepared], wall: float) -> None:
-        """Start them. Their claims are durable."""
-        for one in prepared:
+    def launch(self, prepared: Sequence[Prepared], wall: float) -> OSError | None:
+        """Start them. Their claims are durable. For what there is no room, it is given back; what was lacking."""
+        for place, one in enumerate(prepared):
             live = one.live
+            try:
+                if one.lack:
+                    raise one.lack
+                live.not_started = one.failed or self._spawn(one)
+            except OSError as error:
+                self.give_back([(left.live.id, left.live.slot) for left in prepared[place:]], error, wall)
+                return error
             self.supervisor.lives[live.slot] = live
-            live.not_started = one.failed or self._spawn(one, wall)
             if live.not_started is None:
                 said = f"run {live.number} on {live.slot} ({live.agent}): {live.task.title}"
                 self._tell("started", live.id, said, run=live.number, agent_id=live.slot, agent_type=live.agent)
+        return None
 
-    def _spawn(self, one: Prepared, wall: float) -> tuple[Outcome, str] | None:
+    def _spawn(self, one: Prepared) -> tuple[Outcome, str] | None:
+        """Raises OSError if this machine has no room for it."""
         live = one.live
         try:
             started = self._launch.start(live.folder, one.argv, one.env, self.queue.root, one.stdin)
         except (OSError, ValueError, OrchestrateError) as error:
-            cannot = isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EACCES)
-            words = "no room to start it" if cannot else "cannot start it"
-            return Outcome.OUT_OF_RESOURCES, f"{words}: {getattr(error, 'strerror', '') or error}"
+            if is_lack(error):
+                raise
+            return Outcome.NOT_STARTED, f"cannot start it: {getattr(error, 'strerror', '') or error}"
         live.child, live.identity = started.process, started.identity
         return None
 

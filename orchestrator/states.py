@@ -55,7 +55,8 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"  # its service is down, overloaded or not to be reached
     AUTH = "auth"  # no valid login or key
     CONTEXT_OVERFLOW = "context_overflow"  # the prompt is more than the model takes
-    OUT_OF_RESOURCES = "out_of_resources"  # this machine had no room; or it would not start
+    OUT_OF_RESOURCES = "out_of_resources"  # this machine had no room, or the run took more than its limits
+    NOT_STARTED = "not_started"  # its program could not be started, or died before its first word
     CHECK_FAILED = "check_failed"
     CONFLICT = "conflict"
     NEEDS_ANSWER = "needs_answer"  # it asks a person something it cannot go on without

@@ -69,7 +69,7 @@ class Supervisor:
     def _orphans(self) -> set[int]:
         """Children that are no run's first process; those that have died are taken their exit status."""
         orphans = process.children_of_this_process() - {live.identity.pid for live in self}
-        for pid in orphans:
+        for pid in orphans - self.not_ours:
             reap(pid)
         living = {live.folder for live in self}
         self._adopted = {pid: self._adopted.get(pid, living) for pid in orphans - self.not_ours}
@@ -86,13 +86,18 @@ class Supervisor:
         """Readable as soon as a run ends that an earlier dispatcher started; of our own, SIGCHLD tells."""
         found = []
         for live in self:
-            if live.child is None and live.handle < 0 and hasattr(os, "pidfd_open") and process.is_same(live.identity):
-                try:
+            try:
+                if (
+                    live.child is None
+                    and live.handle < 0
+                    and hasattr(os, "pidfd_open")
+                    and process.is_same(live.identity)
+                ):
                     live.handle = os.pidfd_open(live.identity.pid)
-                except OSError:
-                    continue
-            if live.handle >= 0 and process.is_same(live.identity):
-                found.append(live.handle)
+                if live.handle >= 0 and process.is_same(live.identity):
+                    found.append(live.handle)
+            except OSError:  # it has just died, or there are no descriptors: the next look tells
+                continue
         return found
 
     def look_now(self) -> None:

@@ -110,6 +110,12 @@ class Waiting:
             entry.queued = False
         return entry
 
+    def postpone(self, task_id: str, until: float, now: float) -> None:
+        """Not before then (epoch seconds): others first."""
+        if entry := self.take(task_id):
+            entry.attempt = entry.attempt._replace(not_before=max(until, entry.attempt.not_before))
+            self.put(entry, entry.unmet, now)
+
     def completed(self, task_id: str, now: float) -> None:
         """A task has completed: those that waited for it alone may start."""
         for dependent in self._dependents.pop(task_id, set()):

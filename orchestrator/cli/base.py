@@ -57,6 +57,8 @@ def run(argv: list[str]) -> int:
         if wants_json(argv):
             put({"error": error.format_message()})
         code = error.exit_code
+    if code == 130 and wants_json(argv):
+        put({"error": "interrupted"})
     return code if isinstance(code, int) else 0
 
 

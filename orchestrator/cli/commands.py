@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,9 +21,10 @@ from orchestrator.cli.base import (
     seconds,
     task_ids,
 )
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import OrchestrateError, Refused
 from orchestrator.names import counted, printable
 from orchestrator.spool import Spool
+from orchestrator.states import State
 
 # -- the dispatcher -----------------------------------------------------------------------------
 
@@ -197,11 +199,17 @@ def retry(
 
     queue = Spool(root())
 
-    def bring_back(task_id: str) -> None:
+    def bring_back(task_id: str) -> str:
         rejects.refuse(queue, task_id)
+        state = queue.state_of(task_id)
+        if state is None and (kept := queue.archived(task_id)):
+            raise Refused(f"{task_id}: is archived ({os.path.relpath(kept, queue.root)}); add a new task instead")
         queue.retry(task_id, note)
+        if state is State.PENDING:
+            return "is tried now" if queue.run_numbers(task_id) else "waits already: it has not run yet"
+        return "back to pending"
 
-    _each(ids, bring_back, "back to pending", as_json)
+    _each(ids, bring_back, as_json)
     nudge(queue.root)
 
 
@@ -221,15 +229,15 @@ def cancel(
     from orchestrator.cli.stopping import cancel_task
 
     here = root()
-    _each(ids, lambda one: cancel_task(here, one), "cancelled", as_json)
+    _each(ids, lambda one: cancel_task(here, one), as_json)
 
 
-def _each(ids: list[str], act: Callable[[str], Any], word: str, as_json: bool) -> None:
+def _each(ids: list[str], act: Callable[[str], str], as_json: bool) -> None:
     """Do it for each; a refusal of one does not keep the others."""
     rows: list[dict[str, str]] = []
     for one in dict.fromkeys(ids):
         try:
-            rows.append({"task_id": one, "done": act(one) or word})
+            rows.append({"task_id": one, "done": act(one)})
             if not as_json:
                 print(f"{one}  {rows[-1]['done']}")
         except OrchestrateError as error:

@@ -90,7 +90,10 @@ def _prepared(
 
 def _mapping_or_text(content: bytes) -> dict[str, Value]:
     """A task file; or, if no line of it starts like one, a plain text that is the description."""
-    text = content.decode("utf-8", "replace").strip()
+    try:
+        text = content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        text = ""  # refused below, with the place
     keys = tuple(f"{key}:" for key in (*FIELDS, *ALIASES))
     if (
         text

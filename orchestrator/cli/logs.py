@@ -49,6 +49,8 @@ def print_log(root: str, task_id: str, number: int, errors: bool, raw: bool, fol
         time.sleep(LOOK_SECONDS)
     if readable:
         readable.end()
+    elif folder and not place and _is_over(folder):
+        print(f"orchestrate: {task_id}: run {number} printed nothing{' there' if errors else ''}", file=sys.stderr)
 
 
 def _run(root: str, task_id: str, number: int, follow: bool) -> tuple[str, int]:
@@ -132,7 +134,7 @@ class Readable:
         """There is no more."""
         self._put(self._told.line(self._rest.decode("utf-8", "replace")) + self._told.end())
         if self._nothing:
-            print("(nothing that a person need read; --raw prints it as it is)", file=sys.stderr)
+            print("orchestrate: nothing that a person need read; --raw prints all there is", file=sys.stderr)
 
     def _put(self, text: str) -> None:
         if text:

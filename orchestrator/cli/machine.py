@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -33,7 +34,10 @@ def init(
     for name in made:
         print(f"made  {name}")
     print(
-        'Next: orchestrate doctor; orchestrate start; orchestrate add "…"' if made else "Everything is there already."
+        f"Next: {f'cd {shlex.quote(folder)}; ' if folder != '.' else ''}orchestrate doctor; orchestrate start; "
+        'orchestrate add "…"'
+        if made
+        else "Everything is there already."
     )
 
 

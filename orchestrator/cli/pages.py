@@ -58,7 +58,7 @@ def print_task(root: str, found: dict[str, Any]) -> None:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.read(200_000).splitlines()
         print(f"\noutput  {found['output']}\n")
-        for line in lines[:OUTPUT_LINES]:
+        for line in lines[:OUTPUT_LINES] or ["(it is empty)"]:
             print(f"    {_safe(line)}")
         if len(lines) > OUTPUT_LINES:
             print(f"    … {len(lines) - OUTPUT_LINES} more lines")

@@ -12,6 +12,7 @@ from orchestrator.places import is_slot
 from orchestrator.spool import Spool, find_root
 from orchestrator.states import State
 
+STALE_SECONDS = 60.0  # without a sign of life
 NEEDS_YOU = 5  # tasks in review that are named
 
 
@@ -60,6 +61,7 @@ def view(root: str) -> dict[str, object]:
                 "run": run,
                 "since": said.get("assigned_at", ""),
                 "seconds": _age(f"{queue.run_folder(task_id, run)}/prompt.md", now),
+                "quiet_seconds": _age(f"{queue.run_folder(task_id, run)}/alive", now),
                 "title": "" if title in ("|", "|-") else title,
                 "percent": percent,
                 "finding": finding,
@@ -70,9 +72,11 @@ def view(root: str) -> dict[str, object]:
         {"task_id": one, "reason": flat(queue.result_path(State.REVIEW, one)).get("reason", "")}
         for one in (queue.ids(State.REVIEW) if counts["review"] else [])
     ]
+    runs = dispatcher(root)
     return {
         "root": root,
-        "dispatcher": dispatcher(root),
+        "dispatcher": runs and {**runs, "quiet_seconds": _age(f"{queue.own}/heartbeat", now)},
+        "halted": halted(root) or None,
         "counts": counts,
         "running": running,
         "agents": _agents(root, [str(row["agent_type"]) for row in running], now),
@@ -88,6 +92,12 @@ def how_far(percent: float | None, finding: object) -> str:
 
     text = finding if isinstance(finding, str) else json.dumps(finding, ensure_ascii=False)
     return f", {percent:g} %" + (f": {printable(' '.join(text.split()), 100)}" if finding is not None else "")
+
+
+def halted(root: str) -> str:
+    """Why the dispatcher, if one runs, starts nothing now; "" if it does."""
+    running = is_locked(f"{root}/.orchestrator/dispatcher.lock")
+    return flat(f"{root}/.orchestrator/heartbeat").get("halted", "") if running else ""
 
 
 def _age(path: str, now: float) -> int:
@@ -153,10 +163,14 @@ def show(root: str, as_json: bool) -> int:
     assert isinstance(counts, dict)
     if isinstance(runs, dict):
         since = time.strftime("%b %d %H:%M", time.localtime(float(runs["since"])))
-        word = paint.warm("stopping") if runs["ending"] else paint.good("running")
+        quiet = float(runs["quiet_seconds"])
+        word = paint.bad(f"does not answer for {span(quiet)}") if quiet > STALE_SECONDS else ""
+        word = word or (paint.warm("stopping") if runs["ending"] else paint.good("running"))
         print(f"dispatcher  {word} (pid {runs['pid']}, since {since})")
     else:
         print(f"dispatcher  {paint.bad('not running')} ('orchestrate start')")
+    if found["halted"]:
+        print("halted      " + fold(paint.bad(str(found["halted"])), 12))
     order = ("pending", "assigned", "completed", "failed", "review", "rejected")
     print(
         "tasks       "
@@ -171,7 +185,9 @@ def show(root: str, as_json: bool) -> int:
         on = "on " if is_slot(row["agent_id"]) else ""
         far = how_far(row["percent"], row["finding"])
         where = f"{row['agent_type']} {on}{row['agent_id']}, run {row['run']}{far}"
-        print("running     " + fold(f"{row['task_id']}  {span(row['seconds'])}  {where}  {row['title']}", 12))
+        quiet = float(row["quiet_seconds"])
+        silent = f"  {paint.warm(f'quiet for {span(quiet)}')}" if quiet > STALE_SECONDS else ""
+        print("running     " + fold(f"{row['task_id']}  {span(row['seconds'])}  {where}{silent}  {row['title']}", 12))
     review = found["review"]
     assert isinstance(review, list)
     for row in review[:NEEDS_YOU]:

@@ -41,6 +41,8 @@ def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], ro
     fields: dict[str, Value] = {}
     text = " ".join(description).strip()
     run = given.get("run", [""])[-1]
+    if "run" in given and not run.strip():
+        raise InvalidTask("run: is empty; write the script, or leave --run out")
     if not text and not run:
         raise InvalidTask('say what to do: orchestrate add "Fix the login"')
     one = {name: values[-1] for name, values in given.items() if values}

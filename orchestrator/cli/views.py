@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator import history, progress, router, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.settings import usable
-from orchestrator.cli.status import dispatcher, flat, how_far
+from orchestrator.cli.status import dispatcher, flat, halted, how_far
 from orchestrator.errors import InvalidTask, OrchestrateError
 from orchestrator.names import printable
 from orchestrator.places import Places, is_slot
@@ -88,11 +88,10 @@ class Views:
         """Why a waiting task does not run."""
         rejected = {name.rpartition(".")[0]: f"rejected: {reason}" for name, reason in rejects.listed(self.queue)}
         reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, rejected)
-        if reason == "starts next" and not self.sizes():
-            from orchestrator.locks import is_locked
-
-            if not is_locked(f"{self.queue.own}/dispatcher.lock"):
-                return "no dispatcher runs ('orchestrate start')"
+        if reason == "starts next":
+            return (
+                (halted(self.root) or reason) if dispatcher(self.root) else "no dispatcher runs ('orchestrate start')"
+            )
         return reason
 
     # -- rows -------------------------------------------------------------------------------

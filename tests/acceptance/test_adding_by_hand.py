@@ -67,6 +67,11 @@ def test_stdin_may_be_a_task_file_or_a_plain_text(root: Driver) -> None:
     assert task(root, "text")["description"] == "Just some words,\n\n- with a list\n- of two"
     empty = root.run("add", "--stdin", stdin="")
     assert empty.returncode == 1 and "is empty" in empty.stderr
+    binary = subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "add", "--stdin"], input=b"\xff\xfe", capture_output=True,
+        cwd=root.root, env=root.environment,
+    )  # fmt: skip
+    assert binary.returncode == 1 and b"is not UTF-8" in binary.stderr
 
 
 def test_a_plain_text_on_stdin_may_have_a_colon_in_it(root: Driver) -> None:

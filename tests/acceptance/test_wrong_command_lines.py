@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from integration.driver import Driver, until
@@ -47,6 +49,9 @@ MISTAKES = [  # exit code 1: the queue says no; exactly one line
     (("tasks", "--since", "lately"), "is no time"),
     (("archive", "--older-than", "old"), "is no age"),
     (("start", "--agents", "nobody:2"), "no such agent"),
+    (("start", "--agents", "fake:0"), "leaves no agent"),
+    (("start", "--agents", "fake:99999999"), "1000 of one agent are the most"),
+    (("add", "x", "--run", " "), "run: is empty"),
     (("service", "--kind", "cron"), "write systemd or launchd"),
     (("completion", "tcsh"), "write bash, zsh or fish"),
     (("--root", "/nowhere", "status"), "no queue here"),
@@ -106,6 +111,24 @@ def test_with_json_each_mistake_is_one_document_on_stdout_too(queue: Driver) -> 
         done = queue.run(*words, "--json")
         [(key, problem)] = json.loads(done.stdout).items()
         assert key == "error" and problem in done.stderr and done.returncode in (1, 2), (words, done)
+
+
+def test_with_json_an_interrupted_command_is_one_document_too(queue: Driver) -> None:
+    queue.drop("free", "@say well")
+    waiting = queue.spawn("wait", "free", "--json")
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline() == "orchestrate: free: no dispatcher runs ('orchestrate start')\n"
+    waiting.send_signal(signal.SIGINT)
+    assert json.loads(waiting.communicate(timeout=30)[0]) == {"error": "interrupted"} and waiting.returncode == 130
+
+
+def test_a_folder_that_is_gone_is_told(queue: Driver, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    line = f"rmdir ../gone && {shlex.quote(sys.executable)} -m orchestrator.cli status"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path / "gone", env=queue.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.startswith("orchestrate: the current folder is gone; cd into")
 
 
 def test_with_json_several_tasks_are_one_list(queue: Driver) -> None:

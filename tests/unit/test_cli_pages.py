@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from helpers import write
+from typer.testing import CliRunner
 
 from orchestrator.archive import archive
+from orchestrator.cli import base, commands
 from orchestrator.cli.pages import print_task
 from orchestrator.cli.views import Views
 from orchestrator.runs import Result
@@ -13,6 +15,7 @@ from orchestrator.spool import Spool
 from orchestrator.states import Outcome
 
 pytestmark = pytest.mark.fast
+assert commands  # they add themselves to base.app
 
 TASK = "description: x\npriority: 0\ntimeout_minutes: 1\ncontext_required: false\nmax_retries: 2\nsubtasks: [a, b]\n"
 
@@ -55,3 +58,18 @@ def test_show_says_of_a_rejected_file_why_and_what_to_do(
         said = capsys.readouterr().out
         assert said.startswith(f"{name}  rejected: unknown key 'x'\n")
         assert "\nto do   correct tasks/rejected/some file.yaml and move it back to tasks/pending/\n" in said
+
+
+def test_retry_says_what_it_did_and_what_it_cannot_do(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(queue.root)
+    runner = CliRunner()
+    for name, folder in (("new", "pending"), ("again", "pending"), ("old", "completed")):
+        write(f"{queue.tasks}/{folder}/{name}.yaml", TASK)
+    write(f"{queue.run_folder('again', 1)}/alive", "pid: 1\n")
+    assert archive(queue, -3600.0) == ["old"]
+    write(f"{queue.tasks}/failed/worse.yaml", TASK)
+    said = runner.invoke(base.app, ["retry", "new", "again", "worse", "old"])
+    assert said.exit_code == 1 and said.stdout.splitlines() == [
+        "new  waits already: it has not run yet", "again  is tried now", "worse  back to pending"
+    ]  # fmt: skip
+    assert "old: is archived (tasks/archive/" in said.stderr

@@ -1,0 +1,128 @@
+"""Whether this machine has room to start anything; and the dispatcher's heartbeat.
+
+Without room on the disk, descriptors or processes nothing new is started: what runs goes on, what waits keeps its
+place with the reason, and starts by itself once there is room. The reason and the beat are in one small file,
+.orchestrator/heartbeat, whose descriptor is held and whose block is on the disk: both can still be written then.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from orchestrator.config import LimitsConfig
+from orchestrator.reading import parse_mapping, read_bytes
+from orchestrator.runs import utc
+from orchestrator.writing import to_yaml
+
+BEAT_SECONDS = 10.0  # between two beats of the dispatcher
+LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+NOBODY = "every agent is down: "
+MOST_SECONDS = 30.0  # between two attempts to start something, after a start failed for lack of room
+SPARE = 8  # pairs of descriptors: what a turn takes at once
+BLOCK = 1024  # bytes of the file
+
+
+def is_lack(error: BaseException) -> bool:
+    """Whether this is the machine's fault: no disk, no descriptors, no processes, no memory."""
+    return isinstance(error, OSError) and error.errno in LACKS
+
+
+def no_room(folder: str, limits: LimitsConfig) -> str:
+    """What this process lacks to start anything whose files are in `folder`; "" if there is room."""
+    try:
+        status = os.statvfs(folder)
+        free = status.f_bavail * status.f_frsize / 1e6
+        if free < limits.min_free_disk_mb:
+            return f"only {free:.0f} MB free on the disk (limits.min_free_disk_mb: {limits.min_free_disk_mb:g})"
+        if status.f_files and not status.f_favail:
+            return "the disk has room for no further file (no inodes)"
+        taken: list[int] = []
+        try:
+            for _ in range(SPARE):
+                taken += os.pipe()
+        finally:
+            for fd in taken:
+                os.close(fd)
+    except OSError as error:
+        return f"no room to start anything: {error.strerror}"
+    return ""
+
+
+class Health:
+    """Looked at once a turn."""
+
+    def __init__(self, path: str, folder: str, tell: Callable[[str, str, str], None]) -> None:
+        self._path = path
+        self._folder = folder  # on the disk that has to have room
+        self._tell = tell
+        self._fd = -1
+        self._beat_at = 0.0
+        self._lack = ""  # why the last start failed
+        self._again_at = 0.0  # lived seconds: when one is tried after that
+        self._wait = 0.0
+        self.halted = ""  # why nothing is started; "" if all is well
+
+    def open(self) -> None:
+        """Take the file in hand. An alert that was given before a restart is not given again."""
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self.halted = str(parse_mapping(read_bytes(self._path)).get("halted") or "")
+        except Exception:  # noqa: BLE001 (torn, foreign: it is only a hint)
+            self.halted = ""
+        self._write(0.0)
+
+    def beat(self, lived: float) -> None:
+        """The dispatcher lives."""
+        if self._fd >= 0 and lived >= self._beat_at:
+            self._beat_at = lived + BEAT_SECONDS
+            os.utime(self._fd)
+
+    def failed(self, error: OSError, lived: float) -> None:
+        """A start failed for lack of room: the next one is an attempt, after a while."""
+        self._lack = error.strerror or str(error)
+        self._wait = min(2 * self._wait or 1.0, MOST_SECONDS)
+        self._again_at = lived + self._wait
+
+    def started(self) -> None:
+        """A start went well, or there is nothing to start."""
+        self._lack, self._wait, self._again_at = "", 0.0, 0.0
+
+    def has_room(self, limits: LimitsConfig, down: str, waits: bool, busy: bool, wall: float, lived: float) -> bool:
+        """Whether something may be started now. `down` says why no agent can work, if none can.
+
+        Tells, once for each time that nothing can be started, and once when that is over.
+        """
+        if not waits:
+            self.started()
+        reason = no_room(self._folder, limits)
+        room = not reason and lived >= self._again_at
+        if not reason and self._lack:
+            reason = f"no room to start anything: {self._lack}; tried again and again"
+        if not reason and down and (self.halted.startswith(NOBODY) if busy else waits):
+            reason = NOBODY + down
+        if bool(reason) != bool(self.halted):
+            if reason:
+                self._tell("alert", "", f"nothing is started: {reason}. What waits keeps its place")
+            else:
+                self._tell("resumed", "", "work goes on: what was lacking is there again")
+        if reason != self.halted:
+            self.halted = reason
+            self._write(wall)
+        return room
+
+    def patience(self, lived: float) -> float:
+        """Seconds until there is something to be done here."""
+        due = [self._beat_at, *([self._again_at] if self._again_at > lived else [])]
+        return max(0.0, min(due) - lived) if self._fd >= 0 else 3600.0
+
+    def _write(self, wall: float) -> None:
+        """In place, over a block that is there already."""
+        if self._fd < 0:
+            return
+        text = to_yaml({"halted": self.halted[:800], "since": utc(wall)}) if self.halted else b""
+        try:
+            os.pwrite(self._fd, text.ljust(BLOCK, b"\n"), 0)
+        except OSError:
+            pass
