@@ -106,6 +106,8 @@ def _as_told(task_id: str, place: str, memory: Memory) -> Iterator[str]:
     kinds = [kind for kind, one, _ in memory.told if one == task_id]
     last = next((kind for kind in reversed(kinds) if kind in (*ENDED, "cancelled", "back to pending")), "")
     wanted = {"cancelled": "failed", "back to pending": "completed"}.get(last, last)
+    if last == "back to pending" and place == "review":
+        return  # its next run was lost in a power cut; `may_end` says whether that can be
     if wanted not in place:
         yield f"{task_id}: was told to be {last}, and is in {place}"
 
@@ -144,7 +146,7 @@ def _executions(scene: Scene, memory: Memory, ledger: list[str], kind: str) -> I
     for task_id in memory.tasks:
         allowed = scene.runs.get(task_id, (1,))
         # A run that a power cut ended is tried again; one for which there was no room used up an attempt.
-        more, fewer = kind == "power", kind == "fail"
+        more, fewer = kind == "power", kind in ("power", "fail")
         if not min(allowed) - fewer <= begun[task_id] <= max(allowed) + more:
             yield f"{task_id}: executed {begun[task_id]} times, not {' or '.join(map(str, allowed))}"
     finals = [(task, run) for kind, task, run in memory.told if kind == "completed"]

@@ -61,12 +61,18 @@ class Context:
             if not os.path.lexists(f"{self.folder}/{name}"):
                 files.replace(f"{self.folder}/{name}", text.encode())
                 made.append(name)
+        if made:
+            files.sync_folder(self.folder)
         return made
 
     def make_folders(self) -> None:
         """Those that are missing: git takes away the ones that it empties."""
         files.make_folders(
-            self.folder, f"{self.folder}/{OUTPUTS}", f"{self.folder}/{NOTES}", os.path.dirname(self._lock)
+            self.folder,
+            f"{self.folder}/{OUTPUTS}",
+            f"{self.folder}/{NOTES}",
+            os.path.dirname(self._lock),
+            sync=True,
         )
 
     # -- outputs ----------------------------------------------------------------------------

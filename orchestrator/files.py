@@ -32,13 +32,17 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def make_folders(*paths: str) -> None:
-    """Each that is missing; what it lies in has to be there. Raises OSError."""
+def make_folders(*paths: str, sync: bool = False) -> None:
+    """Each that is missing (with `sync`: durably); what it lies in has to be there. Raises OSError."""
+    above = []
     for path in paths:
         try:
             os.mkdir(path)
+            above.append(os.path.dirname(path))
         except FileExistsError:
             pass
+    if sync and above:
+        sync_folders(above)
 
 
 def sync_folders(paths: Iterable[str]) -> None:
@@ -272,8 +276,7 @@ def exchange(path: str, content: bytes, expected: bytes) -> bool:
 
 def held_back(path: str) -> str:
     """Where `exchange` keeps the other version of a file for a moment."""
-    folder, name = os.path.split(os.path.realpath(path))
-    return f"{folder}/.{name}.other"
+    return "/.".join(os.path.split(os.path.realpath(path))) + ".other"
 
 
 def sweep_drafts(folder: str, now: float) -> int:

@@ -132,7 +132,9 @@ class Finisher:
         path = self._result_path(live)
         if not os.path.isdir(live.folder):  # somebody deleted it; the verdict is kept all the same
             files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
-        if found := read_result(path):
+        found = read_result(path)
+        # A power cut may keep a verdict and lose the answer that it speaks of; nothing was merged then.
+        if found and (found.status is not Outcome.SUCCESS or os.path.exists(f"{live.folder}/output.md")):
             return Finished(live, found, True, self._is_late(live))
         cap = int(config.limits.max_output_mb * 1_000_000)
         for name in ("stdout.log", "stderr.log"):

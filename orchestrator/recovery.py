@@ -8,7 +8,7 @@
 | …, the run has ended and wrote its exit status      | the dispatcher was away        | judged as always    |
 | …, the run was started and is gone without a status | the machine or wrapper died    | judged as lost      |
 | …, nothing of the run was started                   | died before the spawn          | back to pending     |
-| …, it was assigned in another boot                  | a power cut; it may have begun | judged as lost      |
+| …, in another boot, and has no verdict              | a power cut; it may have begun | judged as lost      |
 | somebody has it, but there is no task               | died after the commit          | the note is removed |
 """
 
@@ -114,6 +114,8 @@ class Recovery:
         if record and record.boot == process.boot_id():
             gone = max(0.0, time.monotonic() - record.started_monotonic)
             live.started -= gone
+        if was_cut:  # an exit status may be there, and what it speaks of torn or gone
+            live.stopped, live.stopped_why = Outcome.LOST, "the machine stopped before its end was recorded"
         if alive:
             self._tell("resumed", task_id, f"run {number} on {slot} ({agent}) lives; taken up")
         return live

@@ -43,7 +43,7 @@ class TaskQueue(Places):
         """All folders of the spool; those that are there already stay as they are. Raises OSError if the root
         itself is gone: nobody wants it back."""
         states = (f"{self.tasks}/{state}" for state in State)
-        files.make_folders(self.tasks, *states, self.runs, self._drafts, self.own, f"{self.own}/events")
+        files.make_folders(self.tasks, *states, self.runs, self._drafts, self.own, f"{self.own}/events", sync=True)
 
     # -- add --------------------------------------------------------------------------------
 
