@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator import files, locks
+from orchestrator import files, locks, plain
 from orchestrator.completed import EMPTY, CompletedList, holds, row
 from orchestrator.runs import Result, read_result
 from orchestrator.states import ENDED, Outcome, State
@@ -87,7 +87,8 @@ class Context:
         try:
             files.link(source, target)
         except FileExistsError:
-            if not os.path.samefile(source, target):
+            plain.aside(target)
+            if not os.path.exists(target) or not os.path.samefile(source, target):
                 with open(source, "rb") as file:
                     files.replace(target, file.read())
 
@@ -112,13 +113,13 @@ class Context:
                     self._add_blocks(path, page_blocks, doubtful)
 
     def _add_blocks(self, path: str, blocks: Sequence[tuple[str, bytes]], doubtful: set[str]) -> None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        existed = os.path.exists(path)
+        existed = os.path.isfile(path)
         if not existed:
+            plain.aside(path)
             name = os.path.relpath(path, self.folder)
             heading = HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n")
             files.replace(path, heading.encode(), sync=False)
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        fd = plain.opener(path, os.O_RDWR | os.O_APPEND)
         try:
             new = [block for mark, block in blocks if mark not in doubtful or not holds(fd, _comment(mark), block)]
             if new:
@@ -154,9 +155,10 @@ class Context:
         with locks.locked(self._lock):
             _settle(path)
             try:
-                with open(path, "rb") as file:
+                with open(path, "rb", opener=plain.opener) as file:
                     before = file.read()
-            except FileNotFoundError:
+            except (FileNotFoundError, plain.NotPlain):
+                plain.aside(path)
                 files.replace(path, HEADINGS["current_state.md"].encode())
                 before = HEADINGS["current_state.md"].encode()
             text = before.decode("utf-8", "surrogateescape")
@@ -182,7 +184,7 @@ def _settle(path: str) -> None:
 
 
 def _without_checklist(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=plain.opener) as file:
         text = file.read()
     start, end = _between(text)
     return (text[:start] + text[end:] if start >= 0 else text).strip()

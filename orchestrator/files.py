@@ -102,8 +102,13 @@ def draft(folder: str, content: bytes, mode: int = 0o644, sync: bool = True) -> 
     return path
 
 
+def draft_name(folder: str) -> str:
+    """A name for something that nobody looks at; swept away if we die."""
+    return os.path.join(folder, f".{os.getpid()}-{time.time_ns():x}-{os.urandom(3).hex()}.tmp")
+
+
 def write_draft(folder: str, content: bytes, mode: int = 0o644) -> tuple[int, str]:
-    path = os.path.join(folder, f".{os.getpid()}-{time.time_ns():x}-{os.urandom(3).hex()}.tmp")
+    path = draft_name(folder)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         write_all(fd, content)
@@ -201,15 +206,6 @@ def _system_rename() -> _Rename | None:
             found = None
         _rename_with_flags.append(found)
     return _rename_with_flags[0]
-
-
-def same(first: str, second: str) -> bool:
-    """Whether both are there and hold the same bytes."""
-    try:
-        with open(first, "rb") as one, open(second, "rb") as two:
-            return one.read() == two.read()
-    except OSError:
-        return False
 
 
 def has_atomic_move() -> bool:

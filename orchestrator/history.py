@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from orchestrator import plain
 from orchestrator.places import Places
 from orchestrator.runs import Result, has_begun, read_record, read_result
 from orchestrator.spool import TaskQueue
@@ -81,7 +82,7 @@ def result_of(queue: Places, task_id: str, state: State | None) -> Result | None
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
             return file.read(10_000)
     except OSError:
         return ""

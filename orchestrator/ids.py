@@ -7,6 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from orchestrator import plain
 from orchestrator.places import is_task_name
 from orchestrator.states import ENDED, State
 
@@ -21,7 +22,7 @@ def next_id(queue: TaskQueue) -> str:
     """The next of task_001, task_002, …; the caller holds the lock of ids."""
     hint_path = f"{queue.own}/last_id"
     try:
-        with open(hint_path, encoding="ascii") as file:
+        with open(hint_path, encoding="ascii", opener=plain.opener) as file:
             number = int(file.read())
     except (OSError, ValueError):
         number = _highest_number(queue)
@@ -54,15 +55,11 @@ def stated(queue: TaskQueue) -> dict[str, str]:
 def stated_by(path: str) -> str:
     """The id that a file states, whatever else it may be; "" if it states none."""
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        with open(path, "rb", opener=plain.opener) as file:
             match = _STATED.search(file.read(4096))
     except OSError:
         return ""
     return match[1].decode("utf-8", "replace") if match else ""
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _highest_number(queue: TaskQueue) -> int:

@@ -18,16 +18,18 @@ import os
 import time
 from collections.abc import Callable, Sequence, Set
 
-from orchestrator import files, process, runs
+from orchestrator import files, plain, process, runs
 from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig
 from orchestrator.errors import InvalidTask
+from orchestrator.history import was_given_back
 from orchestrator.launcher import end_leftovers
 from orchestrator.live import Live
 from orchestrator.names import printable
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
 from orchestrator.registry import AgentRegistry
+from orchestrator.runs import Result
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, Outcome, State
 from orchestrator.task import Task, parse
@@ -77,7 +79,7 @@ class Recovery:
             for state in (State.PENDING, *ENDED):
                 other = self.queue.path(state, task_id)
                 if os.path.exists(other) and os.path.samefile(mine, other):
-                    self.queue.drop_copy(other if state is State.PENDING else mine)
+                    self.queue.drop(other if state is State.PENDING else mine)
                     break
 
     def _take_up(self, task_id: str, names: list[str], now: float) -> Live | None:
@@ -164,10 +166,17 @@ class Recovery:
                     continue
                 kept = [f"{self.queue.run_folder(task_id, n)}/result.yaml" for n in self.queue.run_numbers(task_id)]
                 found = runs.read_result(f"{folder}/{name}")
+                if found and self._was_moved_by_hand(found):
+                    continue
                 of_no_run = found is not None and found.status is Outcome.CANCELLED and not found.agent_id
                 uncommitted = found is not None and assigned.get(task_id) == found.run
-                if of_no_run or uncommitted or any(files.same(f"{folder}/{name}", path) for path in kept):
-                    self.queue.drop_copy(f"{folder}/{name}")
+                if of_no_run or uncommitted or any(plain.same(f"{folder}/{name}", path) for path in kept):
+                    self.queue.drop(f"{folder}/{name}")
+
+    def _was_moved_by_hand(self, result: Result) -> bool:
+        """Whether its task lies in pending/ though nobody said `retry`; the intake knows what that means."""
+        back = os.path.exists(self.queue.path(State.PENDING, result.task_id))
+        return back and result.state in ENDED and bool(result.agent_id) and not was_given_back(self.queue, result)
 
     def _give_reasons(self) -> None:
         # Files are put aside at once, and the reasons of a whole turn are written together.

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from orchestrator import files, ids, locks
+from orchestrator import files, ids, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, QueueFull, Refused
 from orchestrator.names import id_problem, nearest, printable
 from orchestrator.places import Places, find_root, is_task_name
@@ -102,7 +102,7 @@ class TaskQueue(Places):
     def release(self, task_id: str) -> None:
         """assigned → pending: to be tried again. Raises FileExistsError, FileNotFoundError; nothing changed then."""
         mine, there = self.path(State.ASSIGNED, task_id), self.path(State.PENDING, task_id)
-        if files.same(mine, there):  # a copy came back while it ran (git reset); nothing is lost under it
+        if plain.same(mine, there):  # a copy came back while it ran (git reset); nothing is lost under it
             os.replace(mine, there)
             self._together.folder(os.path.dirname(mine))
             self._together.folder(os.path.dirname(there))
@@ -146,8 +146,14 @@ class TaskQueue(Places):
         except FileNotFoundError:
             pass
 
-    def drop_copy(self, path: str) -> None:
-        """Remove a file whose bytes are kept elsewhere already."""
+    def drop_copy(self, path: str, kept: str) -> bool:
+        """Remove a file if `kept` holds the same bytes; False, and nothing was done, if it does not."""
+        dropped = plain.drop_copy(path, kept, self._drafts)
+        self._together.folder(os.path.dirname(path))
+        return dropped
+
+    def drop(self, path: str) -> None:
+        """Remove a file of ours that nobody needs any more."""
         os.unlink(path)
         self._together.folder(os.path.dirname(path))
 
@@ -160,6 +166,8 @@ class TaskQueue(Places):
         for count in range(1, 10_000):
             target = f"{self.tasks}/{State.REJECTED}/{_numbered(name, count)}"
             if os.path.lexists(target + ".reason.txt"):
+                if self.drop_copy(path, target):  # it came back as it was (git reset, a sync tool)
+                    return target
                 continue
             try:
                 self._move(path, target, before, State.REJECTED)

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator import files, launcher, process, prompt, router, runs
+from orchestrator import files, launcher, plain, process, prompt, router, runs
 from orchestrator.agents import adapter_for
 from orchestrator.agents.base import Request
 from orchestrator.clock import Clock
@@ -282,7 +282,7 @@ def _make_folder(path: str) -> None:
 
 def _read(path: str, limit: int = 4_000_000) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=plain.opener) as file:
             return file.read(limit)
     except OSError:
         return ""
