@@ -15,6 +15,7 @@ came between) is looked for by that mark; all others cannot have been.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import time
@@ -22,9 +23,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator import files, locks, plain
-from orchestrator.completed import EMPTY, CompletedList, holds, row
+from orchestrator.completed import CompletedList, holds, row
 from orchestrator.runs import Result, read_result
-from orchestrator.states import ENDED, Outcome, State
+from orchestrator.states import Outcome, State
 
 PAGES = ("project_overview.md", "current_state.md", "objectives.md", "code_structure.md", "known_issues.md")
 NOTES = "notes"
@@ -38,7 +39,6 @@ HEADINGS = {
     "objectives.md": "# Objectives\n",
     "code_structure.md": "# Code structure\n",
     "known_issues.md": "# Known issues\n",
-    COMPLETED: EMPTY,
 }
 
 
@@ -49,7 +49,7 @@ class Context:
         self.root = root
         self.folder = f"{root}/context"
         self._lock = f"{root}/.orchestrator/context.lock"
-        self._completed = CompletedList(f"{self.folder}/{COMPLETED}", lambda: self.results((State.COMPLETED,)))
+        self._completed = CompletedList(f"{self.folder}/{COMPLETED}", self.results)
 
     def make(self) -> list[str]:
         """The pages that are missing, with a heading each; their names. Drafts of writers that died go."""
@@ -61,6 +61,9 @@ class Context:
             if not os.path.lexists(f"{self.folder}/{name}"):
                 files.replace(f"{self.folder}/{name}", text.encode())
                 made.append(name)
+        if not os.path.lexists(self._completed.path):
+            self._completed.rebuild()
+            made.append(COMPLETED)
         if made:
             files.sync_folder(self.folder)
         return made
@@ -132,15 +135,15 @@ class Context:
         if not existed:
             files.sync_folder(os.path.dirname(path))
 
-    def results(self, states: Iterable[State] = ENDED) -> list[Result]:
-        """Every result that lies beside an ended task, oldest first."""
-        found = []
-        for state in states:
-            folder = f"{self.root}/tasks/{state}"
-            for name in os.listdir(folder) if os.path.isdir(folder) else ():
-                if name.endswith("_result.yaml") and (result := read_result(f"{folder}/{name}")):
-                    found.append(result)
-        return sorted(found, key=lambda result: result.completed_at)
+    def results(self) -> list[Result]:
+        """Every result that lies beside a completed task, also in the archive; oldest first."""
+        tasks = glob.escape(f"{self.root}/tasks")
+        names = [
+            name
+            for folder in (State.COMPLETED, f"archive/*/{State.COMPLETED}")
+            for name in glob.iglob(f"{tasks}/{folder}/*_result.yaml")
+        ]
+        return sorted(filter(None, map(read_result, names)), key=lambda result: result.completed_at)
 
     def recent(self, count: int) -> list[dict[str, Any]]:
         """The last rows of completed_tasks.json, newest first."""
@@ -213,7 +216,8 @@ def _blocks(result: Result) -> list[tuple[str, bytes]]:
     ):
         if items:
             who = f"({result.task_id}, {result.agent_type})"
-            body = "".join(f"- {' '.join(item.split())} {who}\n" for item in items)
+            lines = (" ".join(item.split()).replace("<!--", "&lt;!--") for item in items)  # nobody writes our marks
+            body = "".join(f"- {line} {who}\n" for line in lines)
             found.append((page, b"\n" + _comment(result.mark) + b"\n" + body.encode("utf-8", "replace")))
     return found
 

@@ -161,8 +161,8 @@ class Intake:
             if _stamp(after) != _stamp(status):
                 self._unsettled[name] = now + SETTLE_SECONDS
                 return
-        except StillWritten:
-            self._unsettled[name] = now + SETTLE_SECONDS
+        except StillWritten:  # less and less often: its end rings, too
+            self._unsettled[name] = now + min(max(SETTLE_SECONDS, (now - status.st_mtime) / 4), 1.0)
             return
         except FileNotFoundError:
             self._unsettled.pop(name, None)

@@ -15,7 +15,16 @@ from orchestrator.errors import OrchestrateError
 from orchestrator.names import printable
 from orchestrator.spool import TaskQueue
 
-IGNORED = ("/.orchestrator/", "/tasks/assigned/", "/tasks/runs/", "/tasks/archive/", "/tasks/.drafts/")
+IGNORED = (
+    "/.orchestrator/",
+    "/tasks/assigned/",
+    "/tasks/runs/",
+    "/tasks/archive/",
+    "/tasks/.drafts/",
+    "/tasks/*/.*.tmp",  # what is half written: `git add -A` would trip over a name that is gone
+    "/context/**/.*",
+    "/context/completed_tasks.json",  # made from the results, and written at every end: git would only be in the way
+)
 SCHEMAS = ("task.schema.json", "config.schema.json")
 
 

@@ -57,7 +57,7 @@ class Driver:
 
     def __init__(self, folder: Path, name: str = "a root") -> None:
         self.root = folder / name
-        self.root.mkdir(parents=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         self.started: list[subprocess.Popen[Any]] = []
         self.environment = environment()
 
