@@ -113,6 +113,8 @@ def announce(dispatcher: Dispatcher) -> None:
         "pid": os.getpid(),
         "started_at": STARTED_AT,
         "version": __version__,
+        "host": os.uname().nodename,
+        "boot": process.boot_id(),
         "path": os.environ.get("PATH", ""),
         "agents": {name: len(slots) for name, slots in dispatcher.registry.slots.items()},
         "ending": dispatcher.mode is not Mode.RUN,
