@@ -76,15 +76,6 @@ def _sync_each(fds: Sequence[int]) -> None:
         os.fsync(fd)
 
 
-def sync_file(path: str) -> None:
-    """Make a file's data durable, whoever wrote it."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 _DRAFT = re.compile(r"\.(\d+)-[0-9a-f]{4,}-[0-9a-f]{6}\.tmp")
 
 
@@ -275,6 +266,15 @@ def held_back(path: str) -> str:
     return "/.".join(os.path.split(os.path.realpath(path))) + ".other"
 
 
+def _may_live(pid: str) -> bool:
+    """Whether a process may still write: one that is dead and not buried (a zombie) does not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return sys.platform != "linux"
+
+
 def sweep_drafts(folder: str, now: float) -> int:
     """Remove what writers that died left half made; how many. A live writer takes milliseconds."""
     swept = 0
@@ -287,8 +287,7 @@ def sweep_drafts(folder: str, now: float) -> int:
         if not ours:
             continue
         try:
-            alive = os.path.exists(f"/proc/{ours[1]}") if sys.platform == "linux" else True
-            if not alive or now - entry.stat().st_mtime > DRAFT_AGE_LIMIT:
+            if not _may_live(ours[1]) or now - entry.stat().st_mtime > DRAFT_AGE_LIMIT:
                 os.unlink(entry.path)
                 swept += 1
         except OSError:

@@ -106,11 +106,11 @@ class Places:
             return
 
     def state_of(self, task_id: str) -> State | None:
-        """The folder that holds `<id>.yaml`; None if none does."""
-        for state in (State.ASSIGNED, State.PENDING, *ENDED):
-            if os.path.lexists(self.path(state, task_id)):
-                return state
-        return None
+        """The folder that holds `<id>.yaml`; None if none does. A second one in pending/ is a copy that came back."""
+        # Looked for in the order in which tasks move: one that moves meanwhile is not missed.
+        states = (State.PENDING, State.ASSIGNED, *ENDED)
+        found = [state for state in states if os.path.lexists(self.path(state, task_id))]
+        return State.ASSIGNED if State.ASSIGNED in found else found[-1] if found else None
 
     def archived(self, task_id: str) -> str:
         """The archived file of a task that ended long ago; "" if there is none."""

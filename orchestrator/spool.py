@@ -101,13 +101,16 @@ class TaskQueue(Places):
 
     def release(self, task_id: str) -> None:
         """assigned → pending: to be tried again. Raises FileExistsError, FileNotFoundError; nothing changed then."""
-        mine, there = self.path(State.ASSIGNED, task_id), self.path(State.PENDING, task_id)
-        if plain.same(mine, there):  # a copy came back while it ran (git reset); nothing is lost under it
+        self._to_pending(task_id, State.ASSIGNED)
+
+    def _to_pending(self, task_id: str, before: State) -> None:
+        mine, there = self.path(before, task_id), self.path(State.PENDING, task_id)
+        if plain.same(mine, there):  # a copy came back meanwhile (git reset); nothing is lost under it
             os.replace(mine, there)
-            self._together.folder(os.path.dirname(mine))
-            self._together.folder(os.path.dirname(there))
+            for path in (mine, there):
+                self._together.folder(os.path.dirname(path))
         else:
-            self._move(mine, there, State.ASSIGNED, State.PENDING)
+            self._move(mine, there, before, State.PENDING)
 
     def place_result(self, task_id: str, state: State, run_result: str) -> None:
         """Give a run's result its name beside where the task is about to go. Twice does no harm."""
@@ -246,15 +249,16 @@ class TaskQueue(Places):
             raise Refused(f"{task_id}: is completed; a finished result never changes. Add a new task instead")
         if state is State.ASSIGNED:
             raise Refused(f"{task_id}: is running; 'orchestrate cancel {task_id}' ends it first")
+        mine, other = self.path(state, task_id), self.path(State.PENDING, task_id)
+        if mine != other and os.path.lexists(other) and not plain.same(mine, other):
+            raise Refused(f"{task_id}: tasks/pending/ holds another file of that id; move it away first")
         self.mark(task_id, "retried", note)
         if state is State.PENDING:
             return
-        self._move(self.path(state, task_id), self.path(State.PENDING, task_id), state, State.PENDING)
+        self._to_pending(task_id, state)
         # The verdict's second name goes; the file itself stays in the run's folder.
-        try:
-            os.unlink(self.result_path(state, task_id))
-        except FileNotFoundError:
-            pass
+        if os.path.lexists(result := self.result_path(state, task_id)):
+            os.unlink(result)
         self.sync()
 
     def cancel_waiting(self, task_id: str, result: bytes) -> None:

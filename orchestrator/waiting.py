@@ -104,7 +104,9 @@ class Waiting:
             self.by_name.pop(entry.name, None)
             self._folded.pop(task_id.casefold(), None)
             for one in entry.unmet:
-                self._dependents.get(one, set()).discard(task_id)
+                self._dependents[one].discard(task_id)
+                if not self._dependents[one]:
+                    del self._dependents[one]  # nothing is kept of what waits no more
             entry.queued = False
         return entry
 
@@ -124,7 +126,7 @@ class Waiting:
 
     def unmet(self) -> set[str]:
         """Every id that something waits for."""
-        return {one for one, dependents in self._dependents.items() if dependents}
+        return set(self._dependents)
 
     def wake(self, now: float) -> float | None:
         """Queue those whose back-off has ended; when the next one ends (epoch seconds)."""

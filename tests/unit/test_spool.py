@@ -276,6 +276,22 @@ def test_an_assignment_says_who_has_it_until_nobody_has(queue: TaskQueue) -> Non
 GARBAGE = b"\xff\xfe\0 not: [a task\r\n"
 
 
+def test_a_copy_of_what_has_ended_is_neither_cancelled_nor_in_the_way_of_a_retry(queue: TaskQueue) -> None:
+    for task_id, state, copy in (
+        ("done", State.COMPLETED, "x\n"), ("back", State.FAILED, "x\n"), ("other", State.FAILED, "y\n")
+    ):  # fmt: skip
+        write(queue.path(state, task_id), "description: x\n")
+        write(queue.path(State.PENDING, task_id), f"description: {copy}")
+        assert queue.state_of(task_id) is state
+    with pytest.raises(Refused):
+        queue.cancel_waiting("done", b"")
+    queue.retry("back")
+    assert queue.state_of("back") is State.PENDING
+    with pytest.raises(Refused, match="holds another file"):
+        queue.retry("other")
+    assert read(queue.path(State.FAILED, "other")) == "description: x\n"
+
+
 def test_a_copy_that_came_back_while_it_ran_is_the_same_task_and_other_bytes_are_refused(queue: TaskQueue) -> None:
     for task_id, copy in (("same", "description: x\n"), ("other", "description: y\n")):
         write(queue.path(State.ASSIGNED, task_id), "description: x\n")
