@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from orchestrator import files, plain, process, runs
 from orchestrator.agents import AGENTS
@@ -126,9 +126,7 @@ class Recovery:
         """The first process of a living run: its wrapper, the session's leader; any other if that is gone."""
         if not process.HAS_PROC:
             return process.identity(pid)
-        members = process.members(folder)
-        leaders = [one for one in members if (status := process.stat(one)) and status.session == one]
-        for one in (pid, *leaders, *members):
+        for one in _likely(folder, pid):
             known = process.identity(one)  # first who it is, then whose: a number may be another's in between
             if process.belongs(one, folder) or process.holds(one, f"{folder}/alive"):
                 return known
@@ -188,6 +186,15 @@ class Recovery:
                     f"{shown}: put aside when the dispatcher died; what is wrong, 'orchestrate validate {shown}' says\n"
                 )
                 files.replace(f"{self.queue.tasks}/{State.REJECTED}/{name}.reason.txt", said.encode("utf-8", "replace"))
+
+
+def _likely(folder: str, pid: int) -> Iterator[int]:
+    """Its wrapper; only if that is gone, for the price of a look through all of /proc, the others."""
+    if pid:
+        yield pid
+    members = process.members(folder)
+    yield from (one for one in members if (status := process.stat(one)) and status.session == one)
+    yield from members
 
 
 def _settings_of(record: runs.Record | None) -> AgentConfig:
