@@ -140,9 +140,11 @@ class Finisher:
         for name in ("stdout.log", "stderr.log"):
             if os.path.exists(f"{live.folder}/{name}"):
                 output.compact(f"{live.folder}/{name}", cap)
-        result = self._result(live, config, now, together)
+        result, late = self._result(live, config, now, together), self._is_late(live)
+        if late:  # it sends the task nowhere: where a person put it, it goes on
+            result = result._replace(state=State.PENDING, retry_at=None, counts=False)
         together.publish(path, result.to_yaml(), over=True)  # what a power cut tore was never acknowledged
-        return Finished(live, result, False, self._is_late(live))
+        return Finished(live, result, False, late)
 
     def _result(self, live: Live, config: Config, now: float, together: Together) -> Result:
         ended = _ended_at(live.folder, live.started_at, now)
