@@ -135,7 +135,7 @@ def tail_text(path: str, limit: int = 65536) -> str:
 
 def _raise_if_passing(error: OSError) -> None:
     """What cannot be read now must not be taken for empty: a run would be judged by nothing."""
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC):
         raise error
 
 
