@@ -47,13 +47,14 @@ watch: $(VENV)/base  ## the same, again every two seconds
 	@$(RUN) status --watch
 
 test: $(VENV)/test  ## all tests
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 cover: $(VENV)/test  ## the same with the coverage of the core, also of the processes that tests start
-	@$(BIN)/python -m pytest -n 2 --cov=orchestrator --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --cov=orchestrator --cov-report=term $(ARGS)
 
+# In memory where there is such a folder: what a disk costs is not looked for here.
 fast: $(VENV)/test  ## the inner ring: under ten seconds
-	@$(BIN)/python -m pytest -m fast $(ARGS)
+	@TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo "$${TMPDIR:-/tmp}") $(BIN)/python -m pytest -m fast -n 2 $(ARGS)
 
 check: $(VENV)/test  ## lint, types, import floors, docs in step with the code
 	@$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from orchestrator import __version__, config, files, process
+from orchestrator import __version__, config, files, plain, process
 from orchestrator.alerts import Alerts
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher, Mode
@@ -170,7 +170,7 @@ def start(root: str, agents: str) -> int:
     refuse_second(root)
     read, write = os.pipe()
     os.makedirs(f"{root}/.orchestrator", exist_ok=True)
-    with open(f"{root}/.orchestrator/dispatcher.log", "ab") as log:
+    with open(f"{root}/.orchestrator/dispatcher.log", "ab", opener=plain.opener) as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.app", root, agents, str(write)],
             stdin=subprocess.DEVNULL,

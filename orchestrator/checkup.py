@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from orchestrator import files, process, runs
+from orchestrator import files, plain, process, runs
 from orchestrator.completed import CompletedList
 from orchestrator.context import COMPLETED, Context
 from orchestrator.names import id_problem, printable
@@ -101,7 +101,7 @@ def _results(queue: TaskQueue, state: State, names: set[str]) -> Iterator[Fault]
 def _is_whole(path: str) -> bool:
     """Whether a result can be read; what we wrote ourselves is known by its head and its end."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = plain.opener(path, os.O_RDONLY)
         try:
             content = os.read(fd, os.fstat(fd).st_size + 1)
         finally:
@@ -171,10 +171,13 @@ def _journals(queue: TaskQueue) -> Iterator[Fault]:
 
 
 def _is_journal(path: str) -> bool:
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - TAIL))
-        content = file.read()
+    try:
+        with open(path, "rb", opener=plain.opener) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - TAIL))
+            content = file.read()
+    except OSError:
+        return False
     return not content or (content.endswith(b"\n") and b"\0" not in content and _is_event(content.splitlines()[-1]))
 
 
@@ -186,7 +189,10 @@ def _is_event(line: bytes) -> bool:
 
 
 def _mend_journal(path: str) -> None:
-    with open(path, "rb") as file:
+    plain.aside(path)
+    if not os.path.exists(path):
+        return
+    with open(path, "rb", opener=plain.opener) as file:
         lines = file.read().splitlines()
     number = 1
     while os.path.lexists(f"{path}.torn.{number}"):
@@ -198,10 +204,12 @@ def _mend_journal(path: str) -> None:
 def _completed(context: Context) -> Iterator[Fault]:
     path = f"{context.folder}/{COMPLETED}"
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain.opener) as file:
             content = file.read()
     except FileNotFoundError:
         return
+    except plain.NotPlain:
+        content = b""
     if not content.endswith(b"\n]\n") or not _is_list(content):
         listed = CompletedList(path, context.results)
         yield Fault("context", f"context/{COMPLETED}: cannot be read as a list", listed.rebuild)
@@ -217,7 +225,7 @@ def _is_list(content: bytes) -> bool:
 def _other_machine(queue: TaskQueue) -> Iterator[Fault]:
     path = f"{queue.own}/dispatcher.json"
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=plain.opener) as file:
             said = json.load(file)
         host, boot = str(said.get("host", "")), str(said.get("boot", ""))
     except (OSError, ValueError, AttributeError):

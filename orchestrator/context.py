@@ -92,7 +92,7 @@ class Context:
         except FileExistsError:
             plain.aside(target)
             if not os.path.exists(target) or not os.path.samefile(source, target):
-                with open(source, "rb") as file:
+                with open(source, "rb", opener=plain.opener) as file:
                     files.replace(target, file.read())
 
     # -- merge ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from orchestrator import files, output, retry
+from orchestrator import files, output, plain, retry
 from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
@@ -133,6 +133,9 @@ class Finisher:
         if not os.path.isdir(live.folder):  # somebody deleted it; the verdict is kept all the same
             files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
         found = read_result(path)
+        if found is None or (found.task_id, found.run, found.agent_id) != (live.id, live.number, live.slot):
+            found = None  # whatever its agent left under that name, it is no verdict
+            plain.aside(path, files_too=True)
         # A power cut may keep a verdict and lose the answer that it speaks of; nothing was merged then.
         if found and (found.status is not Outcome.SUCCESS or os.path.exists(f"{live.folder}/output.md")):
             return Finished(live, found, True, self._is_late(live))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from orchestrator import plain
@@ -32,8 +33,8 @@ def next_id(queue: TaskQueue) -> str:
         task_id = f"task_{number:03d}"
         if task_id not in others and not _used(queue, task_id):
             break
-    with open(hint_path, "w", encoding="ascii") as file:  # a hint: it may be wrong or gone
-        file.write(str(number))
+    with suppress(OSError), open(hint_path, "w", encoding="ascii", opener=plain.opener) as file:
+        file.write(str(number))  # a hint: it may be wrong or gone
     return task_id
 
 

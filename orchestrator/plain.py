@@ -34,10 +34,10 @@ def is_plain(path: str) -> bool:
         return False
 
 
-def aside(path: str) -> None:
-    """What lies in the place of a file and is none (a folder, a link, a FIFO) gets another name."""
+def aside(path: str, files_too: bool = False) -> None:
+    """What lies in the place of a file of ours and is none (a folder, a link, a FIFO) gets another name."""
     number = 1
-    while os.path.lexists(path) and not is_plain(path):
+    while os.path.lexists(path) and (files_too or not is_plain(path)):
         try:
             files.move(path, f"{path}.left{number}")
         except FileExistsError:

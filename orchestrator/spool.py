@@ -120,7 +120,8 @@ class TaskQueue(Places):
         except FileExistsError:
             # Left by an attempt that died before its commit, or by an earlier verdict: the run's
             # own folder keeps each of them.
-            with open(run_result, "rb") as file:
+            plain.aside(target)
+            with open(run_result, "rb", opener=plain.opener) as file:
                 files.replace(target, file.read())
         self._together.folder(os.path.dirname(target))
 

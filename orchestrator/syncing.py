@@ -15,6 +15,7 @@ import os
 import platform
 import struct
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 ROOM = 256  # files that may be under way at once; the rest is waited for here
@@ -85,9 +86,10 @@ def begin(fds: Sequence[int]) -> Callable[[], None]:
     """Begin to make the data of these open files durable (of a folder: its names).
 
     What is returned waits for the end of all, and raises OSError if one failed; they have to stay open
-    until then. Of one thread of a process only.
+    until then. What the kernel is given is the main thread's; in others they are waited for one after the other.
     """
-    kernel = _kernel() if len(fds) > 1 else None
+    ours = len(fds) > 1 and threading.current_thread() is threading.main_thread()
+    kernel = _kernel() if ours else None
     begun = kernel.submit(fds) if kernel else []
 
     def wait() -> None:

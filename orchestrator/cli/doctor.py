@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-from orchestrator import config, files, locks, process
+from orchestrator import config, files, locks, plain, process
 from orchestrator.agents import adapter_for
 from orchestrator.checkup import Fault, faults
 from orchestrator.cli.setup import IGNORED
@@ -207,9 +207,9 @@ def _git(root: str, say: object) -> None:
     if not os.path.exists(f"{root}/.git"):
         return
     try:
-        with open(f"{root}/.gitignore", encoding="utf-8", errors="replace") as file:
+        with open(f"{root}/.gitignore", encoding="utf-8", errors="replace", opener=plain.opener) as file:
             lines = file.read().splitlines()
-    except FileNotFoundError:
+    except OSError:
         lines = []
     missing = [
         line for line in IGNORED if line not in lines and line.strip("/") not in [text.strip("/") for text in lines]

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from orchestrator import app, hold, runs
+from orchestrator import app, hold, plain, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
@@ -115,7 +115,8 @@ def _cancel_running(queue: TaskQueue, task_id: str) -> str:
     folder = queue.run_folder(task_id, number)
     if not number or not os.path.isdir(folder):
         raise FileNotFoundError(folder)
-    with open(f"{folder}/cancelled", "w", encoding="ascii"):
+    plain.aside(f"{folder}/cancelled")
+    with open(f"{folder}/cancelled", "w", encoding="ascii", opener=plain.opener):
         pass
     if hold.running_pid(queue.root):
         hold.nudge(queue.root)

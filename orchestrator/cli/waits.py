@@ -33,7 +33,7 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
     queue, views = TaskQueue(root), Views(root)
     for one in wanted:
         views.find(one)
-    names = list(dict.fromkeys(wanted or [e.task.id for e in views.waiting()] + queue.ids(State.ASSIGNED)))
+    names = list(dict.fromkeys(wanted or sorted([e.task.id for e in views.waiting()] + queue.ids(State.ASSIGNED))))
     rows: dict[str, Row] = {}
     said: set[str] = set()
     code, held_since, begun = 0, 0.0, time.monotonic()

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ PACKAGE = REPOSITORY / "orchestrator"
 FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "plain", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "spool", "runs", "completed", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "router", "health", "registry", "live", "supervisor", "hands", "checklist", "returned", "intake", "finish", "verdicts", "alerts", "starter", "recovery", "watcher", "dispatcher", "hold", "app", "archive", "checkup", "schemas", "extras", "extras.alerts"]
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Room → its file, without the command line."""
     found = {}

@@ -136,8 +136,9 @@ class Driver:
     @property
     def pid(self) -> int:
         """What the last dispatcher wrote of itself."""
+        path = self.root / ".orchestrator/dispatcher.json"
         try:
-            return int(json.loads((self.root / ".orchestrator/dispatcher.json").read_text())["pid"])
+            return int(json.loads(path.read_text())["pid"]) if path.is_file() else 0
         except (OSError, ValueError):
             return 0
 
