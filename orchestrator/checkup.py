@@ -15,6 +15,7 @@ from orchestrator import files, plain, process, runs
 from orchestrator.completed import CompletedList
 from orchestrator.context import COMPLETED, Context
 from orchestrator.names import id_problem, printable
+from orchestrator.recovery import restore_result
 from orchestrator.runs import Result, read_result
 from orchestrator.spool import TaskQueue
 from orchestrator.states import ENDED, Outcome, State
@@ -117,11 +118,8 @@ def _restore(queue: TaskQueue, task_id: str, state: State) -> None:
     target = queue.result_path(state, task_id)
     if os.path.lexists(target):
         aside(queue, target, "a result that cannot be read")
-    for number in reversed(queue.run_numbers(task_id)):
-        path = f"{queue.run_folder(task_id, number)}/result.yaml"
-        if (found := read_result(path)) and found.state is state:
-            files.link(path, target)
-            return
+    if restore_result(queue, task_id, state):
+        return
     ended = os.stat(queue.path(state, task_id)).st_mtime
     why = "how it ended is not known any more: its result was missing, and was written by doctor --repair"
     lost = Result(task_id, "", "", 0, Outcome.LOST, ended, state, reason=why)

@@ -80,7 +80,8 @@ class Context:
 
     # -- outputs ----------------------------------------------------------------------------
 
-    def output_name(self, task_id: str) -> str:
+    @staticmethod
+    def output_name(task_id: str) -> str:
         """Where a completed task's answer is, relative to the root."""
         return f"context/{OUTPUTS}/{task_id}_output.md"
 
@@ -91,9 +92,13 @@ class Context:
             files.link(source, target)
         except FileExistsError:
             plain.aside(target)
-            if not os.path.exists(target) or not os.path.samefile(source, target):
-                with open(source, "rb", opener=plain.opener) as file:
-                    files.replace(target, file.read())
+            if os.path.exists(target) and os.path.samefile(source, target):
+                return
+            if os.path.exists(target):
+                os.unlink(target)
+            # After a power cut there may be none, but never an older run's beside the verdict of this one.
+            files.sync_folder(os.path.dirname(target))
+            files.link(source, target)
 
     # -- merge ------------------------------------------------------------------------------
 
@@ -119,16 +124,16 @@ class Context:
         existed = os.path.isfile(path)
         if not existed:
             plain.aside(path)
-            name = os.path.relpath(path, self.folder)
-            heading = HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n")
-            files.replace(path, heading.encode(), sync=False)
-        fd = plain.opener(path, os.O_RDWR | os.O_APPEND)
+        fd = plain.opener(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             new = [block for mark, block in blocks if mark not in doubtful or not holds(fd, _comment(mark), block)]
             if new:
                 size = os.fstat(fd).st_size
-                gap = b"" if size == 0 or os.pread(fd, 1, size - 1) == b"\n" else b"\n"
-                files.write_all(fd, gap + b"".join(new))
+                before = b"" if size and os.pread(fd, 1, size - 1) == b"\n" else b"\n"
+                if not size:  # new, or a power cut kept its name alone
+                    name = os.path.relpath(path, self.folder)
+                    before = HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n").encode()
+                files.write_all(fd, before + b"".join(new))
             os.fsync(fd)
         finally:
             os.close(fd)

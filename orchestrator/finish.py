@@ -97,10 +97,11 @@ class Finisher:
         outputs = [one for one in free if one.result.status is Outcome.SUCCESS]
         for one in outputs:
             self.context.place_output(one.live.id, f"{one.live.folder}/output.md")
-        folders = [one.live.folder for one in ours]
-        folders += [os.path.dirname(folder) for folder in folders]
+        # A completed task needs no name in its run's folder to be durable: the second ones are, and starting knows.
+        folders = [one.live.folder for one in ours if one.result.state is not State.COMPLETED]
+        folders += [self.queue.runs, *map(os.path.dirname, folders)] if folders else []
         folders += [f"{self.context.folder}/{OUTPUTS}"] if outputs else []
-        self.queue.sync(self.queue.runs, *folders)
+        self.queue.sync(*folders)
         merged = [one for one in free if one.result.state is not State.PENDING]
         self.context.merge([one.result for one in merged], [one.result.mark for one in merged if one.seen_before])
         done = [one for one in batch if one.late]

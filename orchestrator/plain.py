@@ -54,6 +54,15 @@ def same(first: str, second: str) -> bool:
         return False
 
 
+def holds(path: str, content: bytes) -> bool:
+    """Whether a file holds these bytes, or nothing yet."""
+    try:
+        with open(path, "rb", opener=opener) as file:
+            return file.read(len(content) + 1) in (b"", content)
+    except OSError:
+        return False
+
+
 def drop_copy(path: str, kept: str, drafts: str) -> bool:
     """Remove a file if `kept` holds the same bytes; False, and nothing was done, if it does not.
 

@@ -21,11 +21,13 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from orchestrator import files, plain, process, runs
 from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig
+from orchestrator.context import Context
 from orchestrator.errors import InvalidTask
 from orchestrator.history import was_given_back
 from orchestrator.launcher import end_leftovers
 from orchestrator.live import Live
 from orchestrator.names import printable
+from orchestrator.places import is_task_name
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
 from orchestrator.registry import AgentRegistry
@@ -52,7 +54,7 @@ class Recovery:
         """Put right what can be; the runs to take up (they live, or wait for their verdict)."""
         self.queue.sweep_drafts(now)
         lives = self.take_up(now)
-        self._drop_stray_results({live.id: live.number for live in lives})
+        self._pair_results({live.id: live.number for live in lives})
         self._give_reasons()
         self.queue.sync()
         return lives
@@ -103,6 +105,7 @@ class Recovery:
             self._give_back(task_id, "was about to start when the dispatcher died")
             return None
         os.makedirs(folder, exist_ok=True)  # only the note is durable before the start
+        self._restore_verdict(task_id, slot, number, folder)
         try:
             task = parse(read_bytes(self.queue.path(State.ASSIGNED, task_id)), task_id)
             task = task.model_copy(update={"id": task_id})  # whatever an edited file says
@@ -121,6 +124,16 @@ class Recovery:
         if alive:
             self._tell("resumed", task_id, f"run {number} on {slot} ({agent}) lives; taken up")
         return live
+
+    def _restore_verdict(self, task_id: str, slot: str, number: int, folder: str) -> None:
+        # A power cut before the commit may take the names in the run's folder, and leave the second ones (`finish`).
+        second = self.queue.result_path(State.COMPLETED, task_id)
+        page = f"{self.queue.root}/{Context.output_name(task_id)}"
+        found = runs.read_result(second)
+        if found and (found.run, found.agent_id) == (number, slot):
+            for source, name in ((page, "output.md"), (second, "result.yaml")):
+                if os.path.exists(source) and not os.path.lexists(f"{folder}/{name}"):
+                    files.link(source, f"{folder}/{name}")
 
     def _find(self, folder: str, pid: int) -> Identity:
         """The first process of a living run: its wrapper, the session's leader; any other if that is gone."""
@@ -152,7 +165,7 @@ class Recovery:
         files.sweep_drafts(folder, now)
         os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
 
-    def _drop_stray_results(self, assigned: dict[str, int]) -> None:
+    def _pair_results(self, assigned: dict[str, int]) -> None:
         # `retry` died between its move and this (the run's folder holds the same file); `cancel` of what waited died
         # before its move, or a `retry` after it (no run made that result); a power cut came before the commit.
         for state in ENDED:
@@ -160,6 +173,8 @@ class Recovery:
             names = set(os.listdir(folder))
             for name in names:
                 task_id = name.removesuffix("_result.yaml")
+                if task_id == name and f"{name[:-5]}_result.yaml" not in names and is_task_name(name):
+                    restore_result(self.queue, name[:-5], state)
                 if task_id == name or f"{task_id}.yaml" in names:
                     continue
                 kept = [f"{self.queue.run_folder(task_id, n)}/result.yaml" for n in self.queue.run_numbers(task_id)]
@@ -186,6 +201,16 @@ class Recovery:
                     f"{shown}: put aside when the dispatcher died; what is wrong, 'orchestrate validate {shown}' says\n"
                 )
                 files.replace(f"{self.queue.tasks}/{State.REJECTED}/{name}.reason.txt", said.encode("utf-8", "replace"))
+
+
+def restore_result(queue: TaskQueue, task_id: str, state: State) -> bool:
+    """Give the verdict of an ended task its second name back, from the run's own folder; False if that has none."""
+    for number in reversed(queue.run_numbers(task_id)):
+        path = f"{queue.run_folder(task_id, number)}/result.yaml"
+        if (found := runs.read_result(path)) and found.state is state:
+            files.link(path, queue.result_path(state, task_id))
+            return True
+    return False
 
 
 def _likely(folder: str, pid: int) -> Iterator[int]:

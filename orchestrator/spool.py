@@ -127,8 +127,7 @@ class TaskQueue(Places):
 
     def take_back_result(self, task_id: str, state: State, run_result: str) -> None:
         """Undo `place_result`: the task never got there. The run's folder keeps the result."""
-        target = self.result_path(state, task_id)
-        if os.path.exists(target) and os.path.samefile(target, run_result):
+        if os.path.exists(target := self.result_path(state, task_id)) and os.path.samefile(target, run_result):
             os.unlink(target)
 
     def commit(self, task_id: str, state: State) -> None:
@@ -167,18 +166,18 @@ class TaskQueue(Places):
         The reason is one line; it does not repeat the content.
         """
         name = os.path.basename(path)
+        said = f"{printable(f'tasks/{before}/{name}')}: {reason}\n".encode("utf-8", "replace")
         for count in range(1, 10_000):
             target = f"{self.tasks}/{State.REJECTED}/{_numbered(name, count)}"
             if os.path.lexists(target + ".reason.txt"):
                 if self.drop_copy(path, target):  # it came back as it was (git reset, a sync tool)
                     return target
-                continue
+                if os.path.lexists(target) or not plain.holds(target + ".reason.txt", said):
+                    continue  # else a power cut took the move back, and not the reason
             try:
                 self._move(path, target, before, State.REJECTED)
             except FileExistsError:
                 continue
-            shown = printable(f"tasks/{before}/{name}")
-            said = f"{shown}: {reason}\n".encode("utf-8", "replace")
             try:
                 self._together.publish(target + ".reason.txt", said, drafts=self._drafts, over=True)
             except OSError:
@@ -259,7 +258,8 @@ class TaskQueue(Places):
         self._to_pending(task_id, state)
         # The verdict's second name goes; the file itself stays in the run's folder.
         if os.path.lexists(result := self.result_path(state, task_id)):
-            os.unlink(result)
+            self.sync()  # no power cut leaves an ended task without the verdict
+            self.drop(result)
         self.sync()
 
     def cancel_waiting(self, task_id: str, result: bytes) -> None:
