@@ -150,7 +150,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
         dispatcher.announce = announce_again
         dispatcher.keep = lambda: announce(dispatcher) if lock.keep() else None
         dispatcher.recover()
-        dispatcher.tell("dispatching", "", f"pid {os.getpid()}, agents {dispatcher.agents_line()}")
+        dispatcher.tell("dispatching", "", f"pid {os.getpid()}, agents {dispatcher.registry.line()}")
         for name in dispatcher.registry.agents:
             if missing := dispatcher.registry.missing(name):
                 dispatcher.tell("warning", "", f"{name} {missing} ({os.environ.get('PATH', '')})")

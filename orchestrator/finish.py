@@ -55,6 +55,13 @@ class Finished(NamedTuple):
         return str(result.state), f"{result.reason} ({took})"
 
 
+class Judged(NamedTuple):
+    """Runs with their verdicts, on their way to the disk."""
+
+    batch: list[Finished]
+    arrived: Callable[[], None]  # waits for them. Raises OSError
+
+
 class Finisher:
     """Brings ended runs to where they belong."""
 
@@ -64,13 +71,16 @@ class Finisher:
         self.unsettled: list[Finished] = []  # moved; not yet known to be durable
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
 
-    def finish_most(self, ended: Sequence[Live], config: Config, now: float) -> tuple[list[Finished], OSError | None]:
-        """`finish`; if the disk refuses, one by one, so that one that cannot be recorded keeps no other back.
+    def finish_most(
+        self, ended: Sequence[Live], config: Config, now: float, judged: Judged | None = None
+    ) -> tuple[list[Finished], OSError | None]:
+        """`finish` (`record`, of what was judged already); if the disk refuses, one by one, so that one that cannot
+        be recorded keeps no other back.
 
         Those that are finished, and what was wrong.
         """
         try:
-            return self.finish(ended, config, now), None
+            return self.record(judged) if judged else self.finish(ended, config, now), None
         except OSError as error:
             problem, done = error, []
         for live in ended:
@@ -83,12 +93,22 @@ class Finisher:
     def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
         """Bring all of them to their place, in one batch; their last moves are durable after the queue's
         next `sync`, and `settle` ends it. Raises OSError if the disk refuses; then it can be called again."""
+        return self.record(self.judge(ended, config, now))
+
+    def judge(self, ended: Sequence[Live], config: Config, now: float) -> Judged:
+        """Reach their verdicts, and begin to make them durable. Raises OSError; nothing is left of it then."""
         together = Together()
         try:
             batch = [self._verdict(live, config, now, together) for live in ended if not self._blinks(live)]
-            together.sync()
-        finally:
+            return Judged(batch, together.begin())
+        except BaseException:
             together.drop()
+            raise
+
+    def record(self, judged: Judged) -> list[Finished]:
+        """The rest of `finish`."""
+        judged.arrived()
+        batch = judged.batch
         ours = [one for one in batch if not one.late]
         free = [one for one in ours if not os.path.lexists(self.queue.path(one.result.state, one.live.id))]
         for one in free:

@@ -86,7 +86,7 @@ class Starter:
         claimed: list[Claim] = []
         self._release_stranded()
         self.intake.waiting.wake(wall)
-        busy = {live.slot: live.agent for live in self.supervisor}
+        busy = {live.slot: live.agent for live in self.supervisor if not live.let_go}
         while True:
             views = self.registry.views(busy, wall)
             if not any(view.free for view in views):
@@ -203,7 +203,7 @@ class Starter:
             except OSError as error:
                 self.give_back([(left.live.id, left.live.slot) for left in prepared[place:]], error, wall)
                 return error
-            self.supervisor.lives[live.slot] = live
+            self.supervisor.add(live)
             if live.not_started is None:
                 said = f"run {live.number} on {live.slot} ({live.agent}): {live.task.title}"
                 self._tell("started", live.id, said, run=live.number, agent_id=live.slot, agent_type=live.agent)

@@ -26,6 +26,15 @@ class Verdicts:
             if live.is_up(lived):
                 self.registry.started(live.agent, live.started_at)
 
+    def let_go(self, batch: Sequence[Finished]) -> bool:
+        """Whether these slots may have other runs before it is recorded how these ended: all have completed, so that
+        no agent has to rest, and nobody waits for them who might be more urgent than what waits now."""
+        unmet = self.intake.waiting.is_awaited
+        free = all(one.result.state is State.COMPLETED and not one.late and not unmet(one.live.id) for one in batch)
+        for one in batch if free else ():
+            one.live.let_go = True
+        return free
+
     def follow(self, done: Sequence[Finished], failed_starts: int, wall: float) -> None:
         """Tell them, and draw the consequences: for who depends on them, for their agents, for when they are tried again.
 

@@ -124,6 +124,10 @@ class Waiting:
                 entry.unmet.discard(task_id)
                 self._queue(entry, now)
 
+    def is_awaited(self, task_id: str) -> bool:
+        """Whether something waits for this task."""
+        return task_id in self._dependents
+
     def unmet(self) -> set[str]:
         """Every id that something waits for."""
         return set(self._dependents)

@@ -339,6 +339,14 @@ def test_rejected_files_of_one_name_are_all_kept(queue: TaskQueue, way: str) -> 
     assert targets[1].endswith("/a.2.yaml")
 
 
+@pytest.mark.parametrize("kept", ["tasks/pending/a.yaml: new\n", ""])
+def test_a_reason_of_which_a_power_cut_took_the_file_back_is_used(queue: TaskQueue, kept: str) -> None:
+    write(f"{queue.tasks}/rejected/a.yaml.reason.txt", kept)
+    target = queue.reject(write(f"{queue.tasks}/pending/a.yaml", "x"), State.PENDING, "new")
+    queue.sync()
+    assert target.endswith("/a.yaml") and read(f"{target}.reason.txt") == "tasks/pending/a.yaml: new\n"
+
+
 def test_a_reason_that_is_there_is_not_overwritten_though_its_file_is_gone(queue: TaskQueue) -> None:
     write(f"{queue.tasks}/rejected/a.yaml.reason.txt", "old\n")
     target = queue.reject(write(f"{queue.tasks}/pending/a.yaml", "x"), State.PENDING, "new")
