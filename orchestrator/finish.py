@@ -21,7 +21,7 @@ from orchestrator.hands import EDITED, was_edited
 from orchestrator.live import Live
 from orchestrator.registry import clock
 from orchestrator.result import Verdict, judge
-from orchestrator.runs import FACTS, Result, read_exit, read_result
+from orchestrator.runs import FACTS, Result, read_result
 from orchestrator.spool import TaskQueue
 from orchestrator.states import Outcome, State
 from orchestrator.together import Together
@@ -177,9 +177,12 @@ class Finisher:
             verdict = Verdict(outcome, why, Answer(outcome), {}, None)
         else:
             stopped, why = live.stopped, live.stopped_why
-            if (stopped or read_exit(live.folder)) and os.path.exists(f"{live.folder}/cancelled"):
+            code = live.exit_code()
+            if (stopped or code) and os.path.exists(f"{live.folder}/cancelled"):
                 stopped, why = Outcome.CANCELLED, "cancelled by a person while it ran"
-            verdict = judge(live.folder, live.adapter, live.settings, ended, stopped, why, live.answered, together)
+            verdict = judge(
+                live.folder, live.adapter, live.settings, ended, stopped, why, live.answered, together, exit_code=code
+            )
         outcome = verdict.outcome
         counted = live.attempt.counted + 1
         rule = retry.RULES[outcome]

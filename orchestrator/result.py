@@ -14,7 +14,7 @@ from orchestrator.config import BUILT_IN, AgentConfig
 from orchestrator.errors import InvalidTask
 from orchestrator.names import printable
 from orchestrator.reading import parse_mapping
-from orchestrator.runs import FACTS, FACTS_EXAMPLE, read_exit, words
+from orchestrator.runs import FACTS, FACTS_EXAMPLE, words
 from orchestrator.states import Outcome
 from orchestrator.together import Together
 
@@ -48,13 +48,14 @@ def judge(
     stopped_why: str = "",
     answered: bool = False,
     together: Together | None = None,
+    *,
+    exit_code: int | None,
 ) -> Verdict:
     """The verdict on a run that has ended. `stopped` says why we ended it, if we did; `answered`,
-    that it had given its final answer and only did not go away.
+    that it had given its final answer and only did not go away; `exit_code`, how its program ended, if that is known.
 
     Writes the run's output.md if the agent did not; it is there and durable after `together.sync()`.
     """
-    exit_code = read_exit(folder)
     evidence = Evidence(
         f"{folder}/stdout.log", f"{folder}/stderr.log", 0 if answered else exit_code, settings, folder, ended_at
     )

@@ -209,7 +209,7 @@ def test_a_verdict_is_reached_whatever_was_printed(
         read_ = agent.read(Evidence(f"{folder}/stdout.log", f"{folder}/stderr.log", code, options, folder, 1e9))
         assert isinstance(read_, Answer) and isinstance(read_.outcome, Outcome)
         agent.answered(out.decode("utf-8", "replace").splitlines()[-1] if out.splitlines() else "")
-        verdict = judge(folder, agent, options, 1e9)
+        verdict = judge(folder, agent, options, 1e9, exit_code=code)
         assert verdict.error.isprintable() and (verdict.error or verdict.outcome is Outcome.SUCCESS)
         tokens = verdict.answer.tokens._asdict() if verdict.answer.tokens else None
         result = Result(
