@@ -6,7 +6,7 @@ reads is the one that was acted on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.agents.base import Agent
@@ -50,16 +50,18 @@ def refusal(agent: AgentView, task: Task) -> str:
     return f"lacks {', '.join(lacking)}" if lacking else agent.adapter.refuses(task)
 
 
-def choose(task: Task, agents: Sequence[AgentView], avoid: str = "") -> tuple[str, str] | None:
+def choose(
+    task: Task, agents: Sequence[AgentView], avoid: str = "", spent: Collection[str] = ()
+) -> tuple[str, str] | None:
     """(agent, slot) for a task: among those that can do it the least loaded, ties in the order of
-    config.yaml; the slot of the last attempt only if there is no other."""
+    config.yaml; agents that are `spent` on it, and the slot of the last attempt, only if there is no other."""
     able = [agent for agent in agents if agent.free and not refusal(agent, task)]
     ranked = sorted(
-        ((slot == avoid, len(agent.busy) / agent.settings.max_instances, place, agent.name, slot)
+        ((agent.name in spent, slot == avoid, len(agent.busy) / agent.settings.max_instances, place, agent.name, slot)
          for place, agent in enumerate(able) for slot in agent.free),
-        key=lambda row: row[:3],
+        key=lambda row: row[:4],
     )  # fmt: skip
-    return (ranked[0][3], ranked[0][4]) if ranked else None
+    return ranked[0][4:] if ranked else None
 
 
 def unroutable(task: Task, agents: Sequence[AgentView]) -> str:

@@ -101,7 +101,7 @@ class Starter:
             content = self.intake.current(entry, wall)
             if content is None:
                 continue
-            choice = router.choose(entry.task, views, entry.attempt.last_slot)
+            choice = router.choose(entry.task, views, entry.attempt.last_slot, entry.attempt.spent)
             assert choice is not None
             try:
                 self.queue.claim(entry.name, entry.task.id)

@@ -26,6 +26,7 @@ class Attempt(NamedTuple):
     counted: int = 0  # those that count against max_retries since a person gave it back
     not_before: float = 0.0  # epoch seconds UTC
     last_slot: str = ""
+    spent: tuple[str, ...] = ()  # agents that have failed at it as often as one may: others first
     last_reason: str = ""
     last_status: str = ""
     last_at: float = 0.0  # epoch seconds UTC: when the last one ended
