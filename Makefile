@@ -7,7 +7,7 @@ RUN := $(BIN)/python -m orchestrator.cli
 T ?=
 ARGS ?=
 
-.PHONY: help demo start stop add status watch test fast check bench crash clean schemas
+.PHONY: help demo start stop add status watch test cover fast check bench crash clean schemas
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -46,11 +46,15 @@ status: $(VENV)/base  ## what runs, what waits, what needs you
 watch: $(VENV)/base  ## the same, again every two seconds
 	@$(RUN) status --watch
 
-test: $(VENV)/test  ## all tests, and the coverage of the core
-	@$(BIN)/python -m pytest -n 2 --cov=orchestrator --cov-report=term $(ARGS)
+test: $(VENV)/test  ## all tests
+	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
+cover: $(VENV)/test  ## the same with the coverage of the core, also of the processes that tests start
+	@$(BIN)/python -m pytest -n 4 --cov=orchestrator --cov-report=term $(ARGS)
+
+# In memory where there is such a folder: what a disk costs is not looked for here.
 fast: $(VENV)/test  ## the inner ring: under ten seconds
-	@$(BIN)/python -m pytest -m fast $(ARGS)
+	@TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo "$${TMPDIR:-/tmp}") $(BIN)/python -m pytest -m fast -n 2 $(ARGS)
 
 check: $(VENV)/test  ## lint, types, import floors, docs in step with the code
 	@$(BIN)/ruff check .

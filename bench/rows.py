@@ -288,7 +288,13 @@ def _text(path: str) -> str:
 def calls(place: Place, quick: bool) -> list[Figure]:
     """Single steps, called here."""
     times = 30 if quick else 200
-    return [*_claim(place, times), *_heartbeat(place, times), *_status(place, times), *_merge(place, times)]
+    return [
+        *_claim(place, times),
+        *_heartbeat(place, times),
+        *_status(place, times),
+        *_checkup(place, times),
+        *_merge(place, times),
+    ]
 
 
 def _claim(place: Place, times: int) -> list[Figure]:
@@ -356,6 +362,37 @@ def _status(place: Place, times: int) -> list[Figure]:
     )
     bounds = (within("< 10 ms", median(ours), 10),)
     return [Figure("calls", f"status view, {WAITING:,} waiting", "ms", ours, "one listdir()", theirs, bounds)]
+
+
+def _checkup(place: Place, times: int) -> list[Figure]:
+    """All that `doctor` looks for in a queue of 1,000 ended tasks and 50 that run."""
+    from orchestrator.checkup import faults
+    from orchestrator.context import Context
+    from orchestrator.runs import Result
+    from orchestrator.spool import TaskQueue
+    from orchestrator.states import Outcome
+
+    root = place.root()
+    queue, context = TaskQueue(root), Context(root)
+    queue.make_folders()
+    context.make()
+    for number in range(1, WAITING + 1):
+        one = f"t_{number:05d}"
+        write(f"{queue.tasks}/completed/{one}.yaml", NO_OP)
+        result = Result(one, "agent_01", "shell", 1, Outcome.SUCCESS, time.time(), title="x").to_yaml().decode()
+        write(f"{queue.tasks}/completed/{one}_result.yaml", result)
+        os.makedirs(queue.run_folder(one, 1))
+    for number in range(50):
+        write(f"{queue.tasks}/assigned/r_{number}.yaml", NO_OP)
+        write(f"{queue.tasks}/assigned/r_{number}_agent_{number:02d}.yaml", "agent_id: a\nrun: 1\n")
+        os.makedirs(queue.run_folder(f"r_{number}", 1))
+    assert not list(faults(queue, context))
+    ours, theirs = alternate(
+        times, timed(lambda: list(faults(queue, context))), timed(lambda: os.listdir(f"{queue.tasks}/completed"))
+    )
+    bounds = (within("< 100 ms", median(ours), 100),)
+    what = f"one check of everything, {WAITING:,} tasks, 50 running"
+    return [Figure("calls", what, "ms", ours, "one listdir()", theirs, bounds)]
 
 
 def _merge(place: Place, times: int) -> list[Figure]:

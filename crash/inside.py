@@ -141,6 +141,8 @@ class Trial:
         self._count = 0
         self.prepared = self._prepare(f"{folder}/prepared")
         self.memory = remember(self.prepared)
+        if scene.fresh:
+            self.prepared.end_members()  # each try has its own
 
     def _prepare(self, folder: str) -> Stage:
         stage = Stage(folder).make()

@@ -26,11 +26,13 @@ from orchestrator.states import ENDED, State
 LIMIT = 30.0  # seconds: a deadline, not an expectation
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# Sourced by each task's script. It says that an execution began, and whether another of that task goes on.
+# Sourced by each task's script. It says that an execution began, and whether another of that task goes on (its number
+# may be somebody else's by now).
 AGENT = r"""
 T="$ORCHESTRATE_TASK_ID" R="$ORCHESTRATE_RUN"
 for other in "$CRASH_WORLD/live/$T".*; do
-  if [ -e "$other" ] && grep -qs '^State:.[^ZX]' "/proc/${other##*.}/status"; then
+  if [ -e "$other" ] && grep -qs '^State:.[^ZX]' "/proc/${other##*.}/status" &&
+    grep -qsaF "CRASH_WORLD=$CRASH_WORLD" "/proc/${other##*.}/environ"; then
     echo "double $T $R" >>"$CRASH_WORLD/ledger"
   fi
 done

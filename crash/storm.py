@@ -165,6 +165,7 @@ class Storm:
 
     def _keep_one_running(self) -> None:
         while not self.over.wait(0.05):
+            self._bury()
             if not self._dispatcher():
                 self._look_at_the_dead()
                 self._start()
@@ -174,7 +175,11 @@ class Storm:
         self._spared_until = time.monotonic() + 60
         killed_at, begun, place = self._killed_at, time.monotonic(), len(self._journal().encode())
         said = self.people.wait(self.people.spawn("start"))
-        if "dispatcher running" not in said and self._killed_at < begun:
+        if up := re.match(r"dispatcher running \(pid (\d+)\)", said):
+            self._dispatchers.add(int(up[1]))
+        elif (
+            self._killed_at < begun and "runs already" not in said
+        ):  # somebody cancels where none runs: it takes a moment
             self.blame(f"start said: {said}")
         while self._dispatcher():
             if '"kind": "dispatching"' in self._journal(place):
@@ -207,7 +212,6 @@ class Storm:
             words = _read(f"/proc/{pid}/cmdline").split("\0")
             if "orchestrator.app" in words and self.root in words and _state(pid) not in "ZX":
                 self._last = pid
-                self._dispatchers.add(pid)
                 return pid
         return 0
 
@@ -233,9 +237,7 @@ class Storm:
             # One may have ended and the other begun while we were looking: both must live now.
             if len(found) > 1 and all(process.identity(pid).started == began for pid, began in found.values()):
                 self.blame(f"{task_id}: two runs live: {found}")
-        for pid, status in self.people.reap():
-            if pid in self._dispatchers and not os.WIFSIGNALED(status):
-                self.blame(f"dispatcher {pid} ended by itself with {os.waitstatus_to_exitcode(status)}")
+        self._bury()
         dispatcher = self._dispatcher()
         now = time.monotonic()
         present = {}
@@ -250,6 +252,13 @@ class Storm:
                     since = now + 1e9
         self._zombies = present
         self._remember()
+
+    def _bury(self) -> None:
+        for pid, status in self.people.reap():
+            if pid in self._dispatchers:
+                self._dispatchers.discard(pid)  # its number will be another's soon
+                if not os.WIFSIGNALED(status):
+                    self.blame(f"dispatcher {pid} ended by itself with {os.waitstatus_to_exitcode(status)}")
 
     def _remember(self) -> None:
         """Results that are there must stay as they are."""

@@ -211,6 +211,8 @@ class People:
                 time.sleep(chance.uniform(0.0, 0.5))
                 if self._git("stash", "pop", "-q"):
                     self._home()
+                # What ran when it was stashed is deleted again by the pop, though it may wait by now: put it back.
+                self._git("checkout", "-q", "HEAD", "--", "tasks/pending")
             else:
                 self._git("reset", "-q", "--hard")
             self.done[f"git {way}"] += 1

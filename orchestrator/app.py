@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from orchestrator import __version__, config, files, process
+from orchestrator import __version__, config, files, plain, process
 from orchestrator.alerts import Alerts
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher
@@ -114,6 +114,8 @@ def announce(dispatcher: Dispatcher) -> None:
         "pid": os.getpid(),
         "started_at": STARTED_AT,
         "version": __version__,
+        "host": os.uname().nodename,
+        "boot": process.boot_id(),
         "path": os.environ.get("PATH", ""),
         "agents": {name: len(slots) for name, slots in dispatcher.registry.slots.items()},
         "ending": dispatcher.mode is not Mode.RUN,
@@ -149,7 +151,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
         dispatcher.announce = announce_again
         dispatcher.keep = lambda: announce(dispatcher) if lock.keep() else None
         dispatcher.recover()
-        dispatcher.tell("dispatching", "", f"pid {os.getpid()}, agents {dispatcher.agents_line()}")
+        dispatcher.tell("dispatching", "", f"pid {os.getpid()}, agents {dispatcher.registry.line()}")
         for name in dispatcher.registry.agents:
             if missing := dispatcher.registry.missing(name):
                 dispatcher.tell("warning", "", f"{name} {missing} ({os.environ.get('PATH', '')})")
@@ -169,7 +171,7 @@ def start(root: str, agents: str) -> int:
     refuse_second(root)
     read, write = os.pipe()
     os.makedirs(f"{root}/.orchestrator", exist_ok=True)
-    with open(f"{root}/.orchestrator/dispatcher.log", "ab") as log:
+    with open(f"{root}/.orchestrator/dispatcher.log", "ab", opener=plain.opener) as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.app", root, agents, str(write)],
             stdin=subprocess.DEVNULL,

@@ -20,7 +20,9 @@ def archive(queue: Spool, older_than: float, dry_run: bool = False) -> list[str]
 
     Tasks in review wait for a person and stay.
     """
-    moved, folders = [], set()
+    moved: list[str] = []
+    tasks: list[tuple[str, str]] = []
+    folders: set[str] = set()
     for state in (State.COMPLETED, State.FAILED):
         for task_id in queue.ids(state):
             result = result_of(queue, task_id, state)
@@ -34,18 +36,24 @@ def archive(queue: Spool, older_than: float, dry_run: bool = False) -> list[str]
                 continue
             month = f"{queue.archive}/{begun or time.strftime('%Y-%m', time.gmtime(ended))}"
             target = f"{month}/{state}"
-            os.makedirs(target, exist_ok=True)
-            os.makedirs(f"{month}/runs", exist_ok=True)
+            files.make_folders(queue.archive, month, target, f"{month}/runs", sync=True)
             for source, place in (
                 (f"{queue.runs}/{task_id}", f"{month}/runs/{task_id}"),
                 (queue.result_path(state, task_id), f"{target}/{task_id}_result.yaml"),
-                (path, f"{target}/{task_id}.yaml"),
             ):
                 try:
                     files.move(source, place)
                 except FileNotFoundError:
                     continue
                 folders |= {os.path.dirname(source), os.path.dirname(place)}
+            tasks.append((path, f"{target}/{task_id}.yaml"))
+    files.sync_folders(sorted(folders))
+    for source, place in tasks:  # what belongs to them is durable
+        try:
+            files.move(source, place)
+        except FileNotFoundError:
+            continue
+        folders |= {os.path.dirname(source), os.path.dirname(place)}
     files.sync_folders(sorted(folders))
     return moved
 

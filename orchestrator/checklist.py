@@ -6,6 +6,7 @@ It is derived, bounded (a year of work does not make it longer), and written at 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from orchestrator.context import Context
 from orchestrator.runs import read_result
@@ -20,9 +21,11 @@ SHOWN = 50  # rows of each kind
 class Checklist:
     """Writes the page when something has changed."""
 
-    def __init__(self, queue: Spool, context: Context) -> None:
+    def __init__(self, queue: Spool, context: Context, tell: Callable[[str, str, str], None]) -> None:
         self.queue = queue
         self.context = context
+        self._tell = tell
+        self._problem = ""
         self._changed = True
         self._due = 0.0  # lived seconds
 
@@ -44,10 +47,14 @@ class Checklist:
 
     def write(self, waiting: Waiting, supervisor: Supervisor, wall: float) -> None:
         """Write it now."""
+        problem = ""
         try:
             self._changed = not self.context.write_state(self.lines(waiting, supervisor, wall))
-        except OSError:
-            self._changed = True  # a full disk: again later
+        except OSError as error:  # a full disk: again later
+            self._changed, problem = True, error.strerror or str(error)
+        if problem and problem != self._problem:
+            self._tell("error", "", f"context/current_state.md is not kept up to date: {problem}")
+        self._problem = problem
 
     def lines(self, waiting: Waiting, supervisor: Supervisor, wall: float) -> list[str]:
         """Its rows, in Markdown."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orchestrator import files
+from orchestrator import files, plain
 from orchestrator.errors import AlreadyExists
 from orchestrator.runs import Result, utc
 
@@ -45,8 +45,9 @@ class CompletedList:
     def _open(self) -> tuple[int, bool]:
         for made_anew in (False, True):
             try:
-                fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
+                fd = plain.opener(self.path, os.O_RDWR)
+            except (FileNotFoundError, IsADirectoryError, plain.NotPlain):
+                plain.aside(self.path)
                 self.rebuild()
                 continue
             size = os.fstat(fd).st_size
@@ -63,7 +64,7 @@ class CompletedList:
         """
         rows: dict[str, dict[str, Any]] = {}
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=plain.opener) as file:
                 content = file.read()
             try:
                 for one in json.loads(content):
@@ -82,7 +83,7 @@ class CompletedList:
     def recent(self, count: int) -> list[dict[str, Any]]:
         """The last rows, newest first; read from the file's end."""
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=plain.opener) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 2000 * count))
                 lines = file.read().splitlines()
         except OSError:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from orchestrator import files
+from orchestrator import files, plain
 from orchestrator.checking import Frozen, checked
 from orchestrator.errors import InvalidConfig, InvalidTask
 from orchestrator.reading import parse_mapping, read_bytes
@@ -246,7 +246,7 @@ def load_or_last(root: str, keep: bool = False) -> tuple[Config, str]:
     except InvalidConfig as error:
         problem = str(error)
     try:
-        with open(f"{root}/{COPY}", encoding="utf-8") as file:
+        with open(f"{root}/{COPY}", encoding="utf-8", opener=plain.opener) as file:
             return Config.model_validate(json.load(file)["config"]), problem
     except (OSError, ValueError, KeyError, TypeError):
         return Config(), problem

@@ -15,16 +15,17 @@ came between) is looked for by that mark; all others cannot have been.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator import files, locks, output
-from orchestrator.completed import EMPTY, CompletedList, holds, row
+from orchestrator import files, locks, output, plain
+from orchestrator.completed import CompletedList, holds, row
 from orchestrator.runs import Result, read_result
-from orchestrator.states import ENDED, Outcome, State
+from orchestrator.states import Outcome, State
 
 PAGES = ("project_overview.md", "current_state.md", "objectives.md", "code_structure.md", "known_issues.md")
 NOTES = "notes"
@@ -39,7 +40,6 @@ HEADINGS = {
     "objectives.md": "# Objectives\n",
     "code_structure.md": "# Code structure\n",
     "known_issues.md": "# Known issues\n",
-    COMPLETED: EMPTY,
 }
 
 
@@ -50,7 +50,7 @@ class Context:
         self.root = root
         self.folder = f"{root}/context"
         self._lock = f"{root}/.orchestrator/context.lock"
-        self._completed = CompletedList(f"{self.folder}/{COMPLETED}", lambda: self.results((State.COMPLETED,)))
+        self._completed = CompletedList(f"{self.folder}/{COMPLETED}", self.results)
 
     def make(self) -> list[str]:
         """The pages that are missing, with a heading each; their names. Drafts of writers that died go."""
@@ -62,17 +62,27 @@ class Context:
             if not os.path.lexists(f"{self.folder}/{name}"):
                 files.replace(f"{self.folder}/{name}", text.encode())
                 made.append(name)
+        if not os.path.lexists(self._completed.path):
+            self._completed.rebuild()
+            made.append(COMPLETED)
+        if made:
+            files.sync_folder(self.folder)
         return made
 
     def make_folders(self) -> None:
         """Those that are missing: git takes away the ones that it empties."""
         files.make_folders(
-            self.folder, f"{self.folder}/{OUTPUTS}", f"{self.folder}/{NOTES}", os.path.dirname(self._lock)
+            self.folder,
+            f"{self.folder}/{OUTPUTS}",
+            f"{self.folder}/{NOTES}",
+            os.path.dirname(self._lock),
+            sync=True,
         )
 
     # -- outputs ----------------------------------------------------------------------------
 
-    def output_name(self, task_id: str) -> str:
+    @staticmethod
+    def output_name(task_id: str) -> str:
         """Where a completed task's answer is, relative to the root."""
         return f"context/{OUTPUTS}/{task_id}_output.md"
 
@@ -87,9 +97,14 @@ class Context:
         try:
             files.link(source, target)
         except FileExistsError:
-            if not os.path.samefile(source, target):
-                with open(source, "rb") as file:
-                    files.replace(target, file.read())
+            plain.aside(target)
+            if os.path.exists(target) and os.path.samefile(source, target):
+                return
+            if os.path.exists(target):
+                os.unlink(target)
+            # After a power cut there may be none, but never an older run's beside the verdict of this one.
+            files.sync_folder(os.path.dirname(target))
+            files.link(source, target)
 
     # -- merge ------------------------------------------------------------------------------
 
@@ -112,34 +127,34 @@ class Context:
                     self._add_blocks(path, page_blocks, doubtful)
 
     def _add_blocks(self, path: str, blocks: Sequence[tuple[str, bytes]], doubtful: set[str]) -> None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        existed = os.path.exists(path)
+        existed = os.path.isfile(path)
         if not existed:
-            name = os.path.relpath(path, self.folder)
-            heading = HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n")
-            files.replace(path, heading.encode(), sync=False)
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            plain.aside(path)
+        fd = plain.opener(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             new = [block for mark, block in blocks if mark not in doubtful or not holds(fd, _comment(mark), block)]
             if new:
                 size = os.fstat(fd).st_size
-                gap = b"" if size == 0 or os.pread(fd, 1, size - 1) == b"\n" else b"\n"
-                files.write_all(fd, gap + b"".join(new))
+                before = b"" if size and os.pread(fd, 1, size - 1) == b"\n" else b"\n"
+                if not size:  # new, or a power cut kept its name alone
+                    name = os.path.relpath(path, self.folder)
+                    before = HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n").encode()
+                files.write_all(fd, before + b"".join(new))
             os.fsync(fd)
         finally:
             os.close(fd)
         if not existed:
             files.sync_folder(os.path.dirname(path))
 
-    def results(self, states: Iterable[State] = ENDED) -> list[Result]:
-        """Every result that lies beside an ended task, oldest first."""
-        found = []
-        for state in states:
-            folder = f"{self.root}/tasks/{state}"
-            for name in os.listdir(folder) if os.path.isdir(folder) else ():
-                if name.endswith("_result.yaml") and (result := read_result(f"{folder}/{name}")):
-                    found.append(result)
-        return sorted(found, key=lambda result: result.completed_at)
+    def results(self) -> list[Result]:
+        """Every result that lies beside a completed task, also in the archive; oldest first."""
+        tasks = glob.escape(f"{self.root}/tasks")
+        names = [
+            name
+            for folder in (State.COMPLETED, f"archive/*/{State.COMPLETED}")
+            for name in glob.iglob(f"{tasks}/{folder}/*_result.yaml")
+        ]
+        return sorted(filter(None, map(read_result, names)), key=lambda result: result.completed_at)
 
     def recent(self, count: int) -> list[dict[str, Any]]:
         """The last rows of completed_tasks.json, newest first."""
@@ -154,9 +169,10 @@ class Context:
         with locks.locked(self._lock):
             _settle(path)
             try:
-                with open(path, "rb") as file:
+                with open(path, "rb", opener=plain.opener) as file:
                     before = file.read()
-            except FileNotFoundError:
+            except (FileNotFoundError, plain.NotPlain):
+                plain.aside(path)
                 files.replace(path, HEADINGS["current_state.md"].encode())
                 before = HEADINGS["current_state.md"].encode()
             text = before.decode("utf-8", "surrogateescape")
@@ -182,7 +198,7 @@ def _settle(path: str) -> None:
 
 
 def _without_checklist(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=plain.opener) as file:
         text = file.read()
     start, end = _between(text)
     return (text[:start] + text[end:] if start >= 0 else text).strip()
@@ -211,7 +227,8 @@ def _blocks(result: Result) -> list[tuple[str, bytes]]:
     ):
         if items:
             who = f"({result.task_id}, {result.agent_type})"
-            body = "".join(f"- {' '.join(item.split())} {who}\n" for item in items)
+            lines = (" ".join(item.split()).replace("<!--", "&lt;!--") for item in items)  # nobody writes our marks
+            body = "".join(f"- {line} {who}\n" for line in lines)
             found.append((page, b"\n" + _comment(result.mark) + b"\n" + body.encode("utf-8", "replace")))
     return found
 

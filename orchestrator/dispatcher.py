@@ -17,7 +17,7 @@ from orchestrator.config import Config
 from orchestrator.context import Context
 from orchestrator.errors import InvalidConfig, said
 from orchestrator.events import Event, Listener
-from orchestrator.finish import Finisher
+from orchestrator.finish import Finisher, Judged
 from orchestrator.hands import Hands
 from orchestrator.health import Health
 from orchestrator.intake import Intake
@@ -87,7 +87,7 @@ class Dispatcher:
         self.watch = Watch(Pull(queue, registry.roster, self.tell))
         self.recovery = Recovery(queue, registry, lambda *run: self.starter.live(self.config, *run), self.tell)
         self.hands = Hands(queue, context, self.supervisor, self.tell)
-        self.checklist = Checklist(queue, context)
+        self.checklist = Checklist(queue, context, self.tell)
 
     def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
         """A fact, to everyone who listens."""
@@ -108,8 +108,7 @@ class Dispatcher:
 
     def _take_up(self, lives: list[Live]) -> None:
         for live in lives:
-            slot = live.slot if live.slot not in self.supervisor.lives else f"{live.slot}_{live.id}"
-            self.supervisor.lives[slot] = live
+            self.supervisor.add(live)
             live.attempt = history.attempts(self.queue, live.id)
 
     def run(self, notes: Notes) -> None:
@@ -154,9 +153,8 @@ class Dispatcher:
         """The last things, once."""
         self.watcher.stop()
         self.checklist.write(self.intake.waiting, self.supervisor, self.clock.wall())
-        self.tell(
-            "stopped", "", f"leaves {counted(self.supervisor, 'run')}" if len(self.supervisor) else "nothing runs"
-        )
+        left = counted(self.supervisor, "run")
+        self.tell("stopped", "", f"leaves {left}" if self.supervisor.lives else "nothing runs")
         self._flush()
 
     def _flush(self) -> None:
@@ -207,11 +205,7 @@ class Dispatcher:
         self.config = self.intake.config = config
         self.intake.waiting.promote_after = config.queue.promote_low_after_minutes * 60
         self.announce(self)
-        self.tell("reloaded", "", f"config.yaml taken up; agents: {self.agents_line()}")
-
-    def agents_line(self) -> str:
-        """Which agents there are, and how many of each."""
-        return ", ".join(f"{name}:{a.max_instances}" for name, a in self.registry.agents.items()) or "none"
+        self.tell("reloaded", "", f"config.yaml taken up; agents: {self.registry.line()}")
 
     def turn(self) -> float:
         """One pass; seconds until the next is due if nothing rings before."""
@@ -232,10 +226,12 @@ class Dispatcher:
             self.intake.look(names, wall)
         cap, grace = int(limits.max_output_mb * 1e6), limits.grace_seconds
         ended = self.supervisor.turn(lived, grace, limits.linger_seconds, cap)
+        room = room and self.mode is Mode.RUN
         if ended and lived >= self._finish_again_at:
-            self._finish(ended, wall, lived)
+            judged = self._judge(ended, wall, lived) if room else None
+            self._finish(ended, wall, lived, judged)
         self.verdicts.look(self.supervisor, lived)
-        claimed = self.starter.claim(wall) if room and self.mode is Mode.RUN else []
+        claimed = self.starter.claim(wall) if room else []
         if self.finisher.unsettled or claimed:
             self._sync_and_start(claimed, wall, lived)
         self.intake.go_on(wall)
@@ -250,11 +246,9 @@ class Dispatcher:
         return self.health.has_room(self.config.limits, down, waits, busy, wall, lived)
 
     def _patience(self, wall: float, lived: float) -> float:
-        parts = (self.supervisor, self.checklist, self.health)
-        due = [self._scan_at - lived, *(part.patience(lived) for part in parts)]
+        due = [part.patience(lived) for part in (self.supervisor, self.checklist, self.health)]
         moments = (self.intake.next_look(), self.intake.waiting.wake(wall), self.registry.next_resume(wall))
-        due += [at - wall for at in moments if at]
-        return max(0.0, min(due))
+        return max(0.0, min(self._scan_at - lived, *due, *(at - wall for at in moments if at)))
 
     def _sync_and_start(self, claimed: list[Claim], wall: float, lived: float) -> None:
         """One sync for what has ended and what is claimed; then the one is settled, and the other started."""
@@ -276,17 +270,28 @@ class Dispatcher:
 
     # -- finish -----------------------------------------------------------------------------
 
-    def _finish(self, ended: list[Live], wall: float, lived: float) -> None:
-        done, problem = self.finisher.finish_most(ended, self.config, wall)
+    def _judge(self, ended: list[Live], wall: float, lived: float) -> Judged | None:
+        """Others start in the places of those that have completed before that is recorded: no slot waits for the disk."""
+        try:
+            judged = self.finisher.judge(ended, self.config, wall)
+        except OSError:
+            return None  # `_finish` meets it again, and tells
+        try:
+            if self.verdicts.let_go(judged.batch) and (claimed := self.starter.claim(wall)):
+                self._sync_and_start(claimed, wall, lived)
+        except OSError as error:
+            self._unfinished(error)
+        return judged
+
+    def _finish(self, ended: list[Live], wall: float, lived: float, judged: Judged | None) -> None:
+        done, problem = self.finisher.finish_most(ended, self.config, wall, judged)
         if problem:  # full disk, no descriptors: nothing was committed that is not whole; again in a moment
             self._finish_again_at, self._scan_at = lived + 2.0, 0.0
             if left := len(ended) - len(done):
-                words = f"{counted(left, 'ended run')} cannot be recorded yet: {said(problem)}; tried again"
-                self.tell("error", "", words)
+                runs = counted(left, "ended run")
+                self.tell("error", "", f"{runs} cannot be recorded yet: {said(problem)}; tried again")
             if not os.path.isdir(self.queue.root):  # nor ever: there is nobody left to know
-                self.supervisor.lives = {slot: live for slot, live in self.supervisor.lives.items() if not live.ended}
+                self.supervisor.remove(ended)
                 return
-        for one in done:
-            slot = next(slot for slot, live in self.supervisor.lives.items() if live is one.live)
-            del self.supervisor.lives[slot]
+        self.supervisor.remove([one.live for one in done])
         self.verdicts.follow(done, self.config.limits.failed_starts, wall)

@@ -11,6 +11,8 @@ import os
 import time
 from typing import Any, NamedTuple, Protocol
 
+from orchestrator import plain
+
 
 class Event(NamedTuple):
     """One fact."""
@@ -61,7 +63,7 @@ class Journal:
         lines, self._lines = self._lines, []
         path = f"{self._folder}/{time.strftime('%Y-%m-%d', time.gmtime())}.jsonl"
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            fd = plain.opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         except OSError:
             return  # a full disk must not stop the work; the journal is for people
         try:

@@ -32,13 +32,17 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def make_folders(*paths: str) -> None:
-    """Each that is missing; what it lies in has to be there. Raises OSError."""
+def make_folders(*paths: str, sync: bool = False) -> None:
+    """Each that is missing (with `sync`: durably); what it lies in has to be there. Raises OSError."""
+    above = []
     for path in paths:
         try:
             os.mkdir(path)
+            above.append(os.path.dirname(path))
         except FileExistsError:
             pass
+    if sync and above:
+        sync_folders(above)
 
 
 def sync_folders(paths: Iterable[str]) -> None:
@@ -72,15 +76,6 @@ def _sync_each(fds: Sequence[int]) -> None:
         os.fsync(fd)
 
 
-def sync_file(path: str) -> None:
-    """Make a file's data durable, whoever wrote it."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 _DRAFT = re.compile(r"\.(\d+)-[0-9a-f]{4,}-[0-9a-f]{6}\.tmp")
 
 
@@ -98,8 +93,13 @@ def draft(folder: str, content: bytes, mode: int = 0o644, sync: bool = True) -> 
     return path
 
 
+def draft_name(folder: str) -> str:
+    """A name for something that nobody looks at; swept away if we die."""
+    return os.path.join(folder, f".{os.getpid()}-{time.time_ns():x}-{os.urandom(3).hex()}.tmp")
+
+
 def write_draft(folder: str, content: bytes, mode: int = 0o644) -> tuple[int, str]:
-    path = os.path.join(folder, f".{os.getpid()}-{time.time_ns():x}-{os.urandom(3).hex()}.tmp")
+    path = draft_name(folder)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         write_all(fd, content)
@@ -199,15 +199,6 @@ def _system_rename() -> _Rename | None:
     return _rename_with_flags[0]
 
 
-def same(first: str, second: str) -> bool:
-    """Whether both are there and hold the same bytes."""
-    try:
-        with open(first, "rb") as one, open(second, "rb") as two:
-            return one.read() == two.read()
-    except OSError:
-        return False
-
-
 def has_atomic_move() -> bool:
     """Whether this system has a rename that refuses."""
     return _system_rename() is not None
@@ -272,8 +263,16 @@ def exchange(path: str, content: bytes, expected: bytes) -> bool:
 
 def held_back(path: str) -> str:
     """Where `exchange` keeps the other version of a file for a moment."""
-    folder, name = os.path.split(os.path.realpath(path))
-    return f"{folder}/.{name}.other"
+    return "/.".join(os.path.split(os.path.realpath(path))) + ".other"
+
+
+def _may_live(pid: str) -> bool:
+    """Whether a process may still write: one that is dead and not buried (a zombie) does not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return sys.platform != "linux"
 
 
 def sweep_drafts(folder: str, now: float) -> int:
@@ -288,8 +287,7 @@ def sweep_drafts(folder: str, now: float) -> int:
         if not ours:
             continue
         try:
-            alive = os.path.exists(f"/proc/{ours[1]}") if sys.platform == "linux" else True
-            if not alive or now - entry.stat().st_mtime > DRAFT_AGE_LIMIT:
+            if not _may_live(ours[1]) or now - entry.stat().st_mtime > DRAFT_AGE_LIMIT:
                 os.unlink(entry.path)
                 swept += 1
         except OSError:

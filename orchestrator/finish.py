@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from orchestrator import files, history, output, retry
+from orchestrator import files, history, output, plain, retry
 from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
+from orchestrator.ended import Ended, Finished, run_of
 from orchestrator.hands import EDITED, was_edited
 from orchestrator.live import Live
-from orchestrator.performance import Performance, Run
-from orchestrator.places import is_slot
-from orchestrator.registry import clock
+from orchestrator.performance import Performance
 from orchestrator.result import Verdict, judge
-from orchestrator.runs import FACTS, Result, read_exit, read_result
+from orchestrator.runs import FACTS, Result, read_result
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 from orchestrator.together import Together
@@ -31,29 +30,11 @@ from orchestrator.together import Together
 RECALLED = 1000  # results that are read again when the records of the agents are gone
 
 
-class Ended(Protocol):
-    """A run that is over, whoever did it."""
+class Judged(NamedTuple):
+    """Runs with their verdicts, on their way to the disk."""
 
-    @property
-    def id(self) -> str: ...  # of its task
-
-    @property
-    def slot(self) -> str: ...  # who had it
-
-    @property
-    def number(self) -> int: ...
-
-    @property
-    def folder(self) -> str: ...
-
-
-class Finished(NamedTuple):
-    """A run and its verdict."""
-
-    live: Ended
-    result: Result
-    seen_before: bool  # the verdict was found, not made: a crash came between
-    late: bool = False  # the task is not this run's any more; its result is kept and not applied
+    batch: list[Finished]
+    arrived: Callable[[], None]  # waits for them. Raises OSError
 
 
 class Finisher:
@@ -66,13 +47,16 @@ class Finisher:
         self.unsettled: list[Finished] = []  # moved; not yet known to be durable
         self.worked_at = worked_at  # when an agent last did a task well (epoch seconds)
 
-    def finish_most(self, ended: Sequence[Live], config: Config, now: float) -> tuple[list[Finished], OSError | None]:
-        """`finish`; if the disk refuses, one by one, so that one that cannot be recorded keeps no other back.
+    def finish_most(
+        self, ended: Sequence[Live], config: Config, now: float, judged: Judged | None = None
+    ) -> tuple[list[Finished], OSError | None]:
+        """`finish` (`record`, of what was judged already); if the disk refuses, one by one, so that one that cannot
+        be recorded keeps no other back.
 
         Those that are finished, and what was wrong.
         """
         try:
-            return self.finish(ended, config, now), None
+            return self.record(judged) if judged else self.finish(ended, config, now), None
         except OSError as error:
             problem, done = error, []
         for live in ended:
@@ -85,13 +69,22 @@ class Finisher:
     def finish(self, ended: Sequence[Live], config: Config, now: float) -> list[Finished]:
         """Judge all of them, and bring them to their place, in one batch. Raises OSError if the disk refuses; then it
         can be called again."""
+        return self.record(self.judge(ended, config, now))
+
+    def judge(self, ended: Sequence[Live], config: Config, now: float) -> Judged:
+        """Reach their verdicts, and begin to make them durable. Raises OSError; nothing is left of it then."""
         together = Together()
         try:
             batch = [self._verdict(live, config, now, together) for live in ended if not self._blinks(live)]
-            together.sync()
-        finally:
+            return Judged(batch, together.begin())
+        except BaseException:
             together.drop()
-        return self.place(batch)
+            raise
+
+    def record(self, judged: Judged) -> list[Finished]:
+        """The rest of `finish`."""
+        judged.arrived()
+        return self.place(judged.batch)
 
     def place(self, batch: Sequence[Finished]) -> list[Finished]:
         """From results that are durable in their runs' folders to where the tasks belong; the last moves are durable
@@ -106,10 +99,11 @@ class Finisher:
         outputs = [one for one in free if one.result.status is Outcome.SUCCESS]
         for one in outputs:
             self.context.place_output(one.live.id, f"{one.live.folder}/output.md")
-        folders = [one.live.folder for one in ours]
-        folders += [os.path.dirname(folder) for folder in folders]
+        # A completed task needs no name in its run's folder to be durable: the second ones are, and starting knows.
+        folders = [one.live.folder for one in ours if one.result.state is not State.COMPLETED]
+        folders += [self.queue.runs, *map(os.path.dirname, folders)] if folders else []
         folders += [f"{self.context.folder}/{OUTPUTS}"] if outputs else []
-        self.queue.sync(self.queue.runs, *folders)
+        self.queue.sync(*folders)
         merged = [one for one in free if one.result.state is not State.PENDING]
         self.context.merge([one.result for one in merged], [one.result.mark for one in merged if one.seen_before])
         done = [one for one in batch if one.late]
@@ -147,15 +141,17 @@ class Finisher:
         path = self._result_path(live)
         if not os.path.isdir(live.folder):  # somebody deleted it; the verdict is kept all the same
             files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
-        if found := read_result(path):
+        if found := verdict_before(live):
             return Finished(live, found, True, self._is_late(live))
         cap = int(config.limits.max_output_mb * 1_000_000)
         for name in ("stdout.log", "stderr.log"):
             if os.path.exists(f"{live.folder}/{name}"):
                 output.compact(f"{live.folder}/{name}", cap)
-        result = self._result(live, config, now, together)
+        result, late = self._result(live, config, now, together), self._is_late(live)
+        if late:  # it sends the task nowhere: where a person put it, it goes on
+            result = result._replace(state=State.PENDING, retry_at=None, counts=False)
         together.publish(path, result.to_yaml(), over=True)  # what a power cut tore was never acknowledged
-        return Finished(live, result, False, self._is_late(live))
+        return Finished(live, result, False, late)
 
     def _result(self, live: Live, config: Config, now: float, together: Together) -> Result:
         ended = _ended_at(live.folder, live.started_at, now)
@@ -164,9 +160,12 @@ class Finisher:
             verdict = Verdict(outcome, why, Answer(outcome), {}, None)
         else:
             stopped, why = live.stopped, live.stopped_why
-            if (stopped or read_exit(live.folder)) and os.path.exists(f"{live.folder}/cancelled"):
+            code = live.exit_code()
+            if (stopped or code) and os.path.exists(f"{live.folder}/cancelled"):
                 stopped, why = Outcome.CANCELLED, "cancelled by a person while it ran"
-            verdict = judge(live.folder, live.adapter, live.settings, ended, stopped, why, live.answered, together)
+            verdict = judge(
+                live.folder, live.adapter, live.settings, ended, stopped, why, live.answered, together, exit_code=code
+            )
         outcome = verdict.outcome
         counted = live.attempt.counted + 1
         rule = retry.RULES[outcome]
@@ -265,27 +264,17 @@ class Finisher:
         return one
 
 
-def told(one: Finished) -> tuple[str, str, dict[str, Any]]:
-    """(kind, one line, facts) of the event that a run has ended."""
-    result, who = one.result, one.result.agent_type
-    took = f"{max(0.0, result.completed_at - result.started_at):.1f} s on {result.agent_id} ({who})"
-    facts = {"run": result.run, "agent_id": result.agent_id, "agent_type": who, "status": str(result.status)}
-    if one.late:
-        text = f"run {result.run} ended as {result.status}, but the task is not its own any more; kept in its folder"
-        return "late", text, facts
-    if result.state is State.PENDING:
-        when = f"again at {clock(result.retry_at)}" if result.retry_at else "again"
-        return "retried", f"{result.reason}; {when}", facts
-    if result.status is Outcome.SUCCESS:
-        return str(result.state), f"in {took}{f'; {result.reason}' if result.reason else ''}", facts
-    return str(result.state), f"{result.reason} ({took})", facts
-
-
-def run_of(result: Result) -> tuple[str, Run]:
-    """Whom a verdict is about, and what it says of him: the agent, or the worker by its own name."""
-    who = result.agent_type if is_slot(result.agent_id) else result.agent_id
-    seconds = max(0.0, result.completed_at - result.started_at) if result.started_at else 0.0
-    return who, Run(result.mark, retry.RULES[result.status].well, seconds, result.completed_at, result.kinds)
+def verdict_before(live: Ended) -> Result | None:
+    """The verdict on a run that a crash came after. Raises OSError."""
+    path = f"{live.folder}/result.yaml"
+    found = read_result(path)
+    if found is None or (found.task_id, found.run, found.agent_id) != (live.id, live.number, live.slot):
+        plain.aside(path, files_too=True)  # whatever its agent left under that name, it is no verdict
+        return None
+    # A power cut may keep a verdict and lose the answer that it speaks of; nothing was merged then.
+    if found.status is Outcome.SUCCESS and not os.path.exists(f"{live.folder}/output.md"):
+        return None
+    return found
 
 
 def _ended_at(folder: str, started_at: float, now: float) -> float:

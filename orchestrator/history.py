@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 
+from orchestrator import plain
 from orchestrator.places import Places
 from orchestrator.runs import Result, assigned_run, has_begun, read_record, read_result
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 from orchestrator.waiting import Attempt
+
+RESPAWNS = 3  # attempts of one agent at a task; then others go first
 
 
 def attempts(queue: Spool, task_id: str, before: int = 1 << 30) -> Attempt:
@@ -21,6 +25,7 @@ def attempts(queue: Spool, task_id: str, before: int = 1 << 30) -> Attempt:
         return Attempt()
     counted, last, note = 0, None, ""
     limited, in_a_row = 0, True
+    failed = Counter[str]()
     for number in reversed(numbers):
         folder = queue.run_folder(task_id, number)
         result = read_result(f"{folder}/result.yaml")
@@ -35,7 +40,9 @@ def attempts(queue: Spool, task_id: str, before: int = 1 << 30) -> Attempt:
             # It had ended, and its file is in pending/ again: somebody moved it back by hand.
             last = last._replace(retry_at=None) if last is result and last else last
             break
-        counted += 1 if result is not None and result.counts else 0
+        if result is not None and result.counts:
+            counted += 1
+            failed[result.agent_type] += 1
         in_a_row = in_a_row and result is not None and bool(result.paused_until)
         limited += in_a_row
     return Attempt(
@@ -43,6 +50,7 @@ def attempts(queue: Spool, task_id: str, before: int = 1 << 30) -> Attempt:
         counted=counted,
         not_before=(last.retry_at or 0.0) if last else 0.0,
         last_slot=last.agent_id if last else "",
+        spent=tuple(sorted(agent for agent, times in failed.items() if times >= RESPAWNS)),
         last_reason=last.reason if last else "",
         last_status=str(last.status) if last else "",
         last_at=last.completed_at if last else 0.0,
@@ -100,7 +108,7 @@ def result_of(queue: Places, task_id: str, state: State | None) -> Result | None
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
             return file.read(10_000)
     except OSError:
         return ""

@@ -8,7 +8,7 @@ import signal
 
 from filelock import FileLock, Timeout
 
-from orchestrator import locks
+from orchestrator import locks, plain
 from orchestrator.errors import AlreadyRunning
 
 
@@ -79,7 +79,7 @@ def running_pid(root: str) -> int:
 def _announced(root: str) -> tuple[int, bool]:
     """(pid, whether it is stopping) of the last dispatcher here; (0, False) if that is not known."""
     try:
-        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8") as file:
+        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8", opener=plain.opener) as file:
             found = json.load(file)
         return int(found["pid"]), bool(found.get("ending"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

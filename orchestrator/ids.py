@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from orchestrator import plain
 from orchestrator.places import is_task_name
 from orchestrator.states import ENDED, State
 
@@ -21,7 +23,7 @@ def next_id(queue: Spool) -> str:
     """The next of task_001, task_002, …; the caller holds the lock of ids."""
     hint_path = f"{queue.own}/last_id"
     try:
-        with open(hint_path, encoding="ascii") as file:
+        with open(hint_path, encoding="ascii", opener=plain.opener) as file:
             number = int(file.read())
     except (OSError, ValueError):
         number = _highest_number(queue)
@@ -31,8 +33,8 @@ def next_id(queue: Spool) -> str:
         task_id = f"task_{number:03d}"
         if task_id not in others and not _used(queue, task_id):
             break
-    with open(hint_path, "w", encoding="ascii") as file:  # a hint: it may be wrong or gone
-        file.write(str(number))
+    with suppress(OSError), open(hint_path, "w", encoding="ascii", opener=plain.opener) as file:
+        file.write(str(number))  # a hint: it may be wrong or gone
     return task_id
 
 
@@ -54,15 +56,11 @@ def stated(queue: Spool) -> dict[str, str]:
 def stated_by(path: str) -> str:
     """The id that a file states, whatever else it may be; "" if it states none."""
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        with open(path, "rb", opener=plain.opener) as file:
             match = _STATED.search(file.read(4096))
     except OSError:
         return ""
     return match[1].decode("utf-8", "replace") if match else ""
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _highest_number(queue: Spool) -> int:

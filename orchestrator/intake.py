@@ -1,8 +1,7 @@
 """From a file in pending/ to a waiting entry, or to rejected/ with a reason.
 
 A file that is still written is left alone until it is whole. An id that was used is not run
-again because its file came back: the same bytes are a copy that is kept elsewhere already, other
-bytes are somebody's mistake and are rejected by name. One bad file delays no good one.
+again because its file came back (`returned.py`). One bad file delays no good one.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from orchestrator.errors import InvalidTask, Refused
 from orchestrator.names import counted, natural, page_name, printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import wants
+from orchestrator.returned import came_back
 from orchestrator.spool import Spool
-from orchestrator.states import ENDED, State
+from orchestrator.states import State
 from orchestrator.task import Task, parse
 from orchestrator.waiting import Attempt, Entry, Stamp, Waiting
 
@@ -161,15 +161,18 @@ class Intake:
                 # Moved back by hand while it runs: that run is ended first, and never are there two.
                 self._unsettled[name] = now + 0.5
                 return
-            if self._came_back(task, name, content) or self._stands_already(task, name, content):
+            if told := came_back(self.queue, task.id, name, content):
+                self._put_aside.append(("returned", task.id, told))
+                return
+            if self._stands_already(task, name):
                 return
             self._check(task)
             after = os.lstat(path)
             if _stamp(after) != _stamp(status):
                 self._unsettled[name] = now + SETTLE_SECONDS
                 return
-        except StillWritten:
-            self._unsettled[name] = now + SETTLE_SECONDS
+        except StillWritten:  # less and less often: its end rings, too
+            self._unsettled[name] = now + min(max(SETTLE_SECONDS, (now - status.st_mtime) / 4), 1.0)
             return
         except FileNotFoundError:
             self._unsettled.pop(name, None)
@@ -213,44 +216,21 @@ class Intake:
             if self._is_completed(one):
                 self.waiting.completed(one, now)
 
-    # -- what a file may be besides a new task ----------------------------------------------
-
-    def _came_back(self, task: Task, name: str, content: bytes) -> bool:
-        """Whether this id was used and has ended, or runs now; then the file is put right."""
-        places = [state for state in (State.ASSIGNED, *ENDED) if os.path.exists(self.queue.path(state, task.id))]
-        kept = self.queue.path(places[0], task.id) if places else self.queue.archived(task.id)
-        if not kept:
-            last = history.last_result(self.queue, task.id)
-            if last is None or last.state is not State.COMPLETED or history.was_given_back(self.queue, last):
-                return False
-            # Its file vanished from completed/ and came back here (git checkout, git reset).
-            if not history.was_given(self.queue.run_folder(task.id, last.run), content):
-                raise InvalidTask(f"{task.id} was completed before, as another text; give this one an id of its own")
-            self.queue.claim(name, task.id)
-            self.queue.place_result(task.id, State.COMPLETED, f"{self.queue.run_folder(task.id, last.run)}/result.yaml")
-            self.queue.commit(task.id, State.COMPLETED)
-            text = "is completed already; its file came back and was put where it belongs"
-            self._put_aside.append(("returned", task.id, text))
-            return True
-        where = os.path.relpath(kept, self.queue.root)
-        if read_bytes(kept) != content:
-            raise InvalidTask(f"{task.id} exists already ({where}) as another text; give this one an id of its own")
-        self.queue.drop_copy(self._path(name), kept)
-        self._put_aside.append(("returned", task.id, f"a copy of {where} came back; it is not run again"))
-        return True
-
-    def _stands_already(self, task: Task, name: str, content: bytes) -> bool:
+    def _stands_already(self, task: Task, name: str) -> bool:
         """Whether another file in pending/ has this id; the same bytes are dropped, others refused."""
-        other = self.waiting.by_id.get(task.id)
+        folded = self.waiting.same_but_case(task.id)
+        other = self.waiting.by_id.get(folded or task.id)
         if other is None or other.name == name:
-            if folded := self.waiting.same_but_case(task.id):
-                raise InvalidTask(f"{task.id} differs from {folded} in upper and lower case only; choose another id")
             return False
-        if read_bytes(self._path(other.name)) != content:
-            raise InvalidTask(
-                f"{task.id} waits already (tasks/pending/{printable(other.name)}); give this one an id of its own"
-            )
-        self.queue.drop_copy(self._path(name))
+        mine, his = os.lstat(self._path(name)), os.lstat(self._path(other.name))
+        if os.path.samestat(mine, his) and mine.st_nlink == 1:
+            return True  # one file: its folder takes `A` for `a`, or composed letters for decomposed ones
+        if folded:
+            raise InvalidTask(f"{task.id} differs from {folded} in upper and lower case only; choose another id")
+        where = f"tasks/pending/{printable(other.name)}"
+        if not self.queue.drop_copy(self._path(name), self._path(other.name)):
+            raise InvalidTask(f"{task.id} waits already ({where}); give this one an id of its own")
+        self._put_aside.append(("returned", task.id, f"a copy of {where} was dropped; it waits once"))
         return True
 
     def _check(self, task: Task) -> None:

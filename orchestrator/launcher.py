@@ -23,10 +23,11 @@ from orchestrator.process import Identity
 # Its first word goes into `alive`: from then on the run has begun. It opens the output itself, so that
 # it is made while the dispatcher goes on. A shell that has a trap set waits for its child, and then
 # writes; the child itself gets the signal's default. `echo` is part of the shell: no further process.
+# Where a full disk takes no status, whoever started it still learns it from the wrapper's own.
 _FOLDER = f'"${process.RUN_FOLDER}'
 WRAPPER = (
     f'echo "pid: $$" >>{_FOLDER}/alive"; trap : INT TERM HUP QUIT; in=$1; shift; '
-    f'"$@" <"$in" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; echo $? >{_FOLDER}/exit"'
+    f'"$@" <"$in" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; s=$?; echo $s >{_FOLDER}/exit"; exit $s'
 )
 TERM_SECONDS = 5.0  # between TERM and KILL
 AT_ONCE = -TERM_SECONDS  # a grace that leaves no time at all

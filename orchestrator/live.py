@@ -66,6 +66,7 @@ class Live:
         self.answered = False
         self.ended = False
         self.attempt = Attempt()  # those before this one
+        self.let_go = False  # its slot may have another run, though it is still to be recorded how this one ended
         self.missed = False  # its task's file was not in assigned/ at the last look
         self.edited = False  # its task's file is another than it was given
         self.stamp: Stamp | None = None  # of that file, as we last knew it
@@ -187,10 +188,18 @@ class Live:
                 return False
         elif process.is_same(self.identity):
             return False
-        if runs.read_exit(self.folder) is not None:
+        if self.exit_code() is not None:
             return True
         # Its wrapper was killed; the program may go on without it. The lock knows.
         return not runs.is_alive(self.folder)
+
+    def exit_code(self) -> int | None:
+        """How its program ended: as its wrapper wrote it down, or, if there was no room for that, ended itself.
+        Raises OSError if it cannot be read."""
+        code = runs.read_exit(self.folder)
+        if code is None and self.child is not None and self.child.returncode is not None:
+            return self.child.returncode if self.child.returncode >= 0 else None  # else a signal ended the wrapper
+        return code
 
     def _sweep(self, now: float, orphans: set[int]) -> None:
         """End what it left behind: TERM, a moment, KILL. Tools of an agent live in sessions of their own."""

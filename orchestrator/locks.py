@@ -45,7 +45,7 @@ def is_locked(path: str) -> bool:
     Raises OSError if it cannot be told: whoever took a lack of descriptors for a free lock would start a second run.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:

@@ -9,7 +9,7 @@ import mmap
 import os
 import sys
 
-from orchestrator import files
+from orchestrator import files, plain
 
 
 def cap(path: str, limit: int) -> int:
@@ -19,7 +19,7 @@ def cap(path: str, limit: int) -> int:
     the middle is cut out, which may tear the line that is being written.
     """
     half = limit // 2 // 4096 * 4096 or 4096
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = plain.opener(path, os.O_RDWR)
     try:
         status = os.fstat(fd)
         start, length = half, (status.st_size - 2 * half) // 4096 * 4096
@@ -52,7 +52,7 @@ _CUT = "left out: max_output_mb …]"
 def was_cut(path: str) -> bool:
     """Whether `compact` had to leave something out of this file."""
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+        with open(path, "rb", opener=plain.opener) as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             return content.find(_CUT.encode()) >= 0
     except (OSError, ValueError):
         return False
@@ -64,7 +64,7 @@ def compact(path: str, limit: int) -> None:
     if size <= limit:
         return
     half = limit // 2
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=plain.opener) as file:
         head = file.read(half).rstrip(b"\0")
         file.seek(size - half)
         tail = file.read(half).lstrip(b"\0")

@@ -96,14 +96,14 @@ class Places:
         try:
             with os.scandir(f"{self.tasks}/{state}") as entries:
                 return sum(1 for entry in entries if meant(entry.name))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return 0
 
     def names(self, state: State) -> list[str]:
         """Every name in a state's folder."""
         try:
             return os.listdir(f"{self.tasks}/{state}")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def pending_files(self) -> Iterator[os.DirEntry[str]]:
@@ -113,21 +113,21 @@ class Places:
                 for entry in entries:
                     if is_task_name(entry.name) or is_strange(entry):
                         yield entry
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
 
     def state_of(self, task_id: str) -> State | None:
-        """The folder that holds `<id>.yaml`; None if none does."""
-        for state in (State.ASSIGNED, State.PENDING, *ENDED):
-            if os.path.lexists(self.path(state, task_id)):
-                return state
-        return None
+        """The folder that holds `<id>.yaml`; None if none does. A second one in pending/ is a copy that came back."""
+        # Looked for in the order in which tasks move: one that moves meanwhile is not missed.
+        states = (State.PENDING, State.ASSIGNED, *ENDED)
+        found = [state for state in states if os.path.lexists(self.path(state, task_id))]
+        return State.ASSIGNED if State.ASSIGNED in found else found[-1] if found else None
 
     def archived(self, task_id: str) -> str:
         """The archived file of a task that ended long ago; "" if there is none."""
         try:
             months = os.listdir(self.archive)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ""
         for month in months:
             for state in ENDED:
@@ -140,7 +140,7 @@ class Places:
         """The attempts made so far, oldest first."""
         try:
             return sorted(int(name) for name in os.listdir(f"{self.runs}/{task_id}") if name.isdecimal())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def assignments(self) -> dict[str, list[str]]:

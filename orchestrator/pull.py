@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from orchestrator import files, history, hold, process, progress, prompt, runs
 from orchestrator.context import Context
+from orchestrator.ended import Finished, told
 from orchestrator.errors import AlreadyExists, Refused
-from orchestrator.finish import Finished, Finisher, told
+from orchestrator.finish import Finisher, verdict_before
 from orchestrator.names import natural
 from orchestrator.places import is_slot
 from orchestrator.report import Held, Report, keep_late, result_of
@@ -177,7 +178,7 @@ class Pull:
 
     def place(self, held: Held, report: Report) -> Result:
         """From the verdict to where the task belongs; the caller holds the run."""
-        found = runs.read_result(f"{held.folder}/result.yaml")  # died before its commit
+        found = verdict_before(held)  # died before its commit
         result = found or result_of(self.queue, self.context, held, report)
         together = Together()
         try:

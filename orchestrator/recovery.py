@@ -8,7 +8,7 @@
 | …, the run has ended and wrote its exit status      | the dispatcher was away        | judged as always    |
 | …, the run was started and is gone without a status | the machine or wrapper died    | judged as lost      |
 | …, nothing of the run was started                   | died before the spawn          | back to pending     |
-| …, it was assigned in another boot                  | a power cut; it may have begun | judged as lost      |
+| …, in another boot, and has no verdict              | a power cut; it may have begun | judged as lost      |
 | somebody has it, but there is no task               | died after the commit          | the note is removed |
 """
 
@@ -16,18 +16,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
-from orchestrator import files, process, runs
+from orchestrator import files, plain, process, runs
 from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig
+from orchestrator.context import Context
 from orchestrator.errors import InvalidTask
+from orchestrator.history import was_given_back
 from orchestrator.launcher import end_leftovers
 from orchestrator.live import Live
 from orchestrator.names import printable
+from orchestrator.places import is_task_name
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
 from orchestrator.registry import AgentRegistry
+from orchestrator.runs import Result
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, State
 from orchestrator.task import Task, parse
@@ -50,7 +54,7 @@ class Recovery:
         """Put right what can be; the runs to take up (they live, or wait for their verdict)."""
         self.queue.sweep_drafts(now)
         lives = self.take_up(now)
-        self._drop_stray_results({live.id: live.number for live in lives})
+        self._pair_results({live.id: live.number for live in lives})
         self._give_reasons()
         self.queue.sync()
         return lives
@@ -81,7 +85,7 @@ class Recovery:
             for state in (State.PENDING, *ENDED):
                 other = self.queue.path(state, task_id)
                 if os.path.exists(other) and os.path.samefile(mine, other):
-                    self.queue.drop_copy(other if state is State.PENDING else mine)
+                    self.queue.drop(other if state is State.PENDING else mine)
                     break
 
     def _take_up(self, task_id: str, names: list[str], now: float) -> Live | None:
@@ -105,6 +109,7 @@ class Recovery:
             self._give_back(task_id, "was about to start when the dispatcher died")
             return None
         os.makedirs(folder, exist_ok=True)  # only the note is durable before the start
+        self._restore_verdict(task_id, slot, number, folder)
         try:
             task = parse(read_bytes(self.queue.path(State.ASSIGNED, task_id)), task_id)
             task = task.model_copy(update={"id": task_id})  # whatever an edited file says
@@ -118,17 +123,27 @@ class Recovery:
         if record and record.boot == process.boot_id():
             gone = max(0.0, time.monotonic() - record.started_monotonic)
             live.started -= gone
+        if was_cut:  # an exit status may be there, and what it speaks of torn or gone
+            live.stopped, live.stopped_why = Outcome.LOST, "the machine stopped before its end was recorded"
         if alive:
             self._tell("resumed", task_id, f"run {number} on {slot} ({agent}) lives; taken up")
         return live
+
+    def _restore_verdict(self, task_id: str, slot: str, number: int, folder: str) -> None:
+        # A power cut before the commit may take the names in the run's folder, and leave the second ones (`finish`).
+        second = self.queue.result_path(State.COMPLETED, task_id)
+        page = f"{self.queue.root}/{Context.output_name(task_id)}"
+        found = runs.read_result(second)
+        if found and (found.run, found.agent_id) == (number, slot):
+            for source, name in ((page, "output.md"), (second, "result.yaml")):
+                if os.path.exists(source) and not os.path.lexists(f"{folder}/{name}"):
+                    files.link(source, f"{folder}/{name}")
 
     def _find(self, folder: str, pid: int) -> Identity:
         """The first process of a living run: its wrapper, the session's leader; any other if that is gone."""
         if not process.HAS_PROC:
             return process.identity(pid)
-        members = process.members(folder)
-        leaders = [one for one in members if (status := process.stat(one)) and status.session == one]
-        for one in (pid, *leaders, *members):
+        for one in _likely(folder, pid):
             known = process.identity(one)  # first who it is, then whose: a number may be another's in between
             if process.belongs(one, folder) or process.holds(one, f"{folder}/alive"):
                 return known
@@ -161,7 +176,7 @@ class Recovery:
         files.sweep_drafts(folder, now)
         os.unlink(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
 
-    def _drop_stray_results(self, assigned: dict[str, int]) -> None:
+    def _pair_results(self, assigned: dict[str, int]) -> None:
         # `retry` died between its move and this (the run's folder holds the same file); `cancel` of what waited died
         # before its move, or a `retry` after it (no run made that result); a power cut came before the commit.
         for state in ENDED:
@@ -169,14 +184,28 @@ class Recovery:
             names = set(os.listdir(folder))
             for name in names:
                 task_id = name.removesuffix("_result.yaml")
-                if task_id == name or f"{task_id}.yaml" in names:
+                if task_id == name and f"{name[:-5]}_result.yaml" not in names and is_task_name(name):
+                    restore_result(self.queue, name[:-5], state)
+                if task_id == name or f"{task_id}.yaml" in names or self._is_ended_by_a_worker(task_id, state):
                     continue
                 kept = [f"{self.queue.run_folder(task_id, n)}/result.yaml" for n in self.queue.run_numbers(task_id)]
                 found = runs.read_result(f"{folder}/{name}")
+                if found and self._was_moved_by_hand(found):
+                    continue
                 of_no_run = found is not None and found.status is Outcome.CANCELLED and not found.agent_id
                 uncommitted = found is not None and assigned.get(task_id) == found.run
-                if of_no_run or uncommitted or any(files.same(f"{folder}/{name}", path) for path in kept):
-                    self.queue.drop_copy(f"{folder}/{name}")
+                if of_no_run or uncommitted or any(plain.same(f"{folder}/{name}", path) for path in kept):
+                    self.queue.drop(f"{folder}/{name}")
+
+    def _is_ended_by_a_worker(self, task_id: str, state: State) -> bool:
+        """Whether a worker is about to move its task here, or has just done so."""
+        is_held = any("@" in name for name in self.queue.assignments().get(task_id, ()))
+        return is_held or os.path.lexists(self.queue.path(state, task_id))
+
+    def _was_moved_by_hand(self, result: Result) -> bool:
+        """Whether its task lies in pending/ though nobody said `retry`; the intake knows what that means."""
+        back = os.path.exists(self.queue.path(State.PENDING, result.task_id))
+        return back and result.state in ENDED and bool(result.agent_id) and not was_given_back(self.queue, result)
 
     def _give_reasons(self) -> None:
         # Files are put aside at once, and the reasons of a whole turn are written together.
@@ -188,6 +217,28 @@ class Recovery:
                     f"{shown}: put aside when the dispatcher died; what is wrong, 'orchestrate validate {shown}' says\n"
                 )
                 files.replace(f"{self.queue.tasks}/{State.REJECTED}/{name}.reason.txt", said.encode("utf-8", "replace"))
+
+
+def restore_result(queue: Spool, task_id: str, state: State) -> bool:
+    """Give the verdict of an ended task its second name back, from the run's own folder; False if that has none."""
+    for number in reversed(queue.run_numbers(task_id)):
+        path = f"{queue.run_folder(task_id, number)}/result.yaml"
+        if (found := runs.read_result(path)) and found.state is state:
+            try:
+                files.link(path, queue.result_path(state, task_id))
+            except FileExistsError:
+                pass  # whoever ended it gave it that name since we looked
+            return True
+    return False
+
+
+def _likely(folder: str, pid: int) -> Iterator[int]:
+    """Its wrapper; only if that is gone, for the price of a look through all of /proc, the others."""
+    if pid:
+        yield pid
+    members = process.members(folder)
+    yield from (one for one in members if (status := process.stat(one)) and status.session == one)
+    yield from members
 
 
 def _settings_of(record: runs.Record | None) -> AgentConfig:

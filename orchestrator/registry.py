@@ -111,6 +111,10 @@ class AgentRegistry(Known):
             return ""
         return f"cannot start: {shlex.split(agent.command)[0]!r} is not on PATH"
 
+    def line(self) -> str:
+        """Which agents there are, and how many of each."""
+        return ", ".join(f"{name}:{agent.max_instances}" for name, agent in self.agents.items()) or "none"
+
     def views(self, busy: Mapping[str, str], now: float) -> list[AgentView]:
         """All agents as they are now; `busy` maps a slot that has a run to its agent's name."""
         views = []

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import os
 import re
-import stat as file_stat
 import textwrap
 from typing import Any, NamedTuple
 
-from orchestrator import files, output
+from orchestrator import output, plain
 from orchestrator.agents.base import Agent, Answer, Evidence
 from orchestrator.config import BUILT_IN, AgentConfig
 from orchestrator.errors import InvalidTask
 from orchestrator.names import printable
 from orchestrator.reading import parse_mapping
-from orchestrator.runs import FACTS, FACTS_EXAMPLE, read_exit, words
+from orchestrator.runs import FACTS, FACTS_EXAMPLE, words
 from orchestrator.states import Outcome
 from orchestrator.together import Together
 
@@ -49,13 +48,14 @@ def judge(
     stopped_why: str = "",
     answered: bool = False,
     together: Together | None = None,
+    *,
+    exit_code: int | None,
 ) -> Verdict:
     """The verdict on a run that has ended. `stopped` says why we ended it, if we did; `answered`,
-    that it had given its final answer and only did not go away.
+    that it had given its final answer and only did not go away; `exit_code`, how its program ended, if that is known.
 
     Writes the run's output.md if the agent did not; it is there and durable after `together.sync()`.
     """
-    exit_code = read_exit(folder)
     evidence = Evidence(
         f"{folder}/stdout.log", f"{folder}/stderr.log", 0 if answered else exit_code, settings, folder, ended_at
     )
@@ -76,13 +76,13 @@ def judge(
         outcome = Outcome.NOT_STARTED
     group = together or Together()
     own, text = f"{folder}/output.md", ""
-    if _is_regular(own):
-        with open(own, "rb") as file:
+    if plain.is_plain(own) and os.path.getsize(own):
+        with open(own, "rb", opener=plain.opener) as file:
             text = file.read(4 * TEXT_LIMIT).decode("utf-8", "replace")
         group.file(own)
     else:
         text = _cut(answer.text)
-        _aside(own)
+        plain.aside(own)
         group.publish(own, text.encode("utf-8", "replace"), over=True)
     if together is None:
         group.sync()
@@ -141,24 +141,6 @@ def _by_lines(body: str) -> dict[str, Any]:
             else:
                 found[key][-1] += " " + text
     return dict(found)
-
-
-def _aside(path: str) -> None:
-    """What an agent left in the place of its answer and is no file (a folder, a link, a FIFO) gets another name."""
-    number = 1
-    while os.path.lexists(path) and not file_stat.S_ISREG(os.lstat(path).st_mode):
-        try:
-            files.move(path, f"{path}.left{number}")
-        except FileExistsError:
-            number += 1
-
-
-def _is_regular(path: str) -> bool:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return False
-    return file_stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def _cut(text: str) -> str:

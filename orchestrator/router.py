@@ -6,7 +6,7 @@ reads is the one that was acted on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.agents.base import Agent
@@ -143,9 +143,10 @@ class CapabilityRouter:
                 name = self.agents[able[0]].home
                 self.left[name] = min(rank, self.left.get(name, rank))
 
-    def choose(self, task: Task, avoid: str = "", rank: int = 0) -> tuple[str, str] | None:
-        """(agent, slot) for a task of this rank; None if it has to wait. `avoid`: the slot of its last attempt."""
-        best: tuple[tuple[bool, bool, float, float, int], str, str] | None = None
+    def choose(self, task: Task, avoid: str = "", rank: int = 0, spent: Collection[str] = ()) -> tuple[str, str] | None:
+        """(agent, slot) for a task of this rank; None if it has to wait. `avoid`: the slot of its last attempt;
+        `spent`: agents that have failed at it often. They get it only if there is no other."""
+        best: tuple[tuple[bool, bool, bool, float, float, int], str, str] | None = None
         able = self.able(task)
         for place in able:
             agent = self.agents[place]
@@ -153,7 +154,7 @@ class CapabilityRouter:
                 continue
             slot = next((one for one in free if one != avoid), free[0])
             is_last = len(able) > 1 and len(free) == 1 and agent.home in self.left
-            key = (slot == avoid, is_last, -agent.score, agent.load, place)
+            key = (agent.name in spent, slot == avoid, is_last, -agent.score, agent.load, place)
             if best is None or key < best[0]:
                 best = (key, agent.name, slot)
         return best[1:] if best else None
@@ -166,7 +167,7 @@ class CapabilityRouter:
         if len(self.agents) > 1:
             self.leave((rank, entry.task) for rank, entry in heads)
         for rank, entry in heads:
-            if choice := self.choose(entry.task, entry.attempt.last_slot, rank):
+            if choice := self.choose(entry.task, entry.attempt.last_slot, rank, entry.attempt.spent):
                 return (entry, *choice)
         return None
 
@@ -177,9 +178,9 @@ class CapabilityRouter:
         others = (self.agents[place] for place in able)
         return any(other.home != agent.home and not other.paused for other in others)
 
-    def weigh(self, task: Task, avoid: str = "", rank: int = 0) -> list[Weighed]:
+    def weigh(self, task: Task, avoid: str = "", rank: int = 0, spent: Collection[str] = ()) -> list[Weighed]:
         """Every agent, the best first."""
-        choice = self.choose(task, avoid, rank)
+        choice = self.choose(task, avoid, rank, spent)
         rows = []
         for place, agent in enumerate(self.agents):
             why = refusal(agent, task) or agent.paused

@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from orchestrator import files, locks
+from orchestrator import files, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Outcome, State
@@ -247,7 +247,7 @@ def has_begun(folder: str) -> bool:
         except OSError:
             continue
     try:
-        with open(f"{folder}/alive", "rb") as file:
+        with open(f"{folder}/alive", "rb", opener=plain.opener) as file:
             content = file.read()
     except OSError:
         return False
@@ -257,12 +257,12 @@ def has_begun(folder: str) -> bool:
 def read_exit(folder: str) -> int | None:
     """The exit status as a shell gives it; None if it was not written. Raises OSError if it cannot be read."""
     try:
-        fd = os.open(f"{folder}/exit", os.O_RDONLY | os.O_CLOEXEC)
+        fd = plain.opener(f"{folder}/exit", os.O_RDONLY)
         try:
             return int(os.read(fd, 8))
         finally:
             os.close(fd)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, plain.NotPlain, ValueError):
         return None
 
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from orchestrator import files, ids, locks
+from orchestrator import files, ids, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, QueueFull, Refused
 from orchestrator.names import id_problem, nearest, printable
 from orchestrator.places import Places, find_root, is_task_name
@@ -43,7 +44,7 @@ class Spool(Places):
         """All folders of the spool; those that are there already stay as they are. Raises OSError if the root
         itself is gone: nobody wants it back."""
         states = (f"{self.tasks}/{state}" for state in State)
-        files.make_folders(self.tasks, *states, self.runs, self._drafts, self.own, f"{self.own}/events")
+        files.make_folders(self.tasks, *states, self.runs, self._drafts, self.own, f"{self.own}/events", sync=True)
 
     # -- add --------------------------------------------------------------------------------
 
@@ -101,14 +102,17 @@ class Spool(Places):
 
     def release(self, task_id: str) -> None:
         """assigned → pending: to be tried again. Raises FileExistsError, FileNotFoundError; nothing changed then."""
-        mine, there = self.path(State.ASSIGNED, task_id), self.path(State.PENDING, task_id)
+        self._to_pending(task_id, State.ASSIGNED)
+
+    def _to_pending(self, task_id: str, before: State) -> None:
+        mine, there = self.path(before, task_id), self.path(State.PENDING, task_id)
         with locks.locked(f"{self.own}/release.lock"):  # nobody takes it for a copy meanwhile
-            if not files.same(mine, there):
-                self._move(mine, there, State.ASSIGNED, State.PENDING)
+            if not plain.same(mine, there):
+                self._move(mine, there, before, State.PENDING)
                 return
-            os.replace(mine, there)  # a copy came back while it ran (git reset); nothing is lost under it
-        self._together.folder(os.path.dirname(mine))
-        self._together.folder(os.path.dirname(there))
+            os.replace(mine, there)  # a copy came back meanwhile (git reset); nothing is lost under it
+        for path in (mine, there):
+            self._together.folder(os.path.dirname(path))
 
     def place_result(self, task_id: str, state: State, run_result: str) -> None:
         """Give a run's result its name beside where the task is about to go. Twice does no harm."""
@@ -118,14 +122,14 @@ class Spool(Places):
         except FileExistsError:
             # Left by an attempt that died before its commit, or by an earlier verdict: the run's
             # own folder keeps each of them.
-            with open(run_result, "rb") as file:
+            plain.aside(target)
+            with open(run_result, "rb", opener=plain.opener) as file:
                 files.replace(target, file.read())
         self._together.folder(os.path.dirname(target))
 
     def take_back_result(self, task_id: str, state: State, run_result: str) -> None:
         """Undo `place_result`: the task never got there. The run's folder keeps the result."""
-        target = self.result_path(state, task_id)
-        if os.path.exists(target) and os.path.samefile(target, run_result):
+        if os.path.exists(target := self.result_path(state, task_id)) and os.path.samefile(target, run_result):
             os.unlink(target)
 
     def commit(self, task_id: str, state: State) -> None:
@@ -142,17 +146,19 @@ class Spool(Places):
                 return
         except OSError:
             pass  # somebody deleted that folder, or it is on another disk
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(note)
-        except FileNotFoundError:
-            pass
 
-    def drop_copy(self, path: str, kept: str = "") -> None:
-        """Remove a file whose bytes are kept elsewhere already; not if that (`kept`) has just come back to its place."""
-        with locks.locked(f"{self.own}/release.lock"):
-            if kept and (not os.path.exists(kept) or os.path.samefile(path, kept)):
-                return
-            os.unlink(path)
+    def drop_copy(self, path: str, kept: str) -> bool:
+        """Remove a file if `kept` holds the same bytes; False, and nothing was done, if it does not."""
+        with locks.locked(f"{self.own}/release.lock"):  # and does not come back to its place meanwhile
+            dropped = plain.drop_copy(path, kept, self._drafts)
+        self._together.folder(os.path.dirname(path))
+        return dropped
+
+    def drop(self, path: str) -> None:
+        """Remove a file of ours that nobody needs any more."""
+        os.unlink(path)
         self._together.folder(os.path.dirname(path))
 
     def reject(self, path: str, before: State, reason: str) -> str:
@@ -161,16 +167,18 @@ class Spool(Places):
         The reason is one line; it does not repeat the content.
         """
         name = os.path.basename(path)
+        said = f"{printable(f'tasks/{before}/{name}')}: {reason}\n".encode("utf-8", "replace")
         for count in range(1, 10_000):
             target = f"{self.tasks}/{State.REJECTED}/{_numbered(name, count)}"
             if os.path.lexists(target + ".reason.txt"):
-                continue
+                if self.drop_copy(path, target):  # it came back as it was (git reset, a sync tool)
+                    return target
+                if os.path.lexists(target) or not plain.holds(target + ".reason.txt", said):
+                    continue  # else a power cut took the move back, and not the reason
             try:
                 self._move(path, target, before, State.REJECTED)
             except FileExistsError:
                 continue
-            shown = printable(f"tasks/{before}/{name}")
-            said = f"{shown}: {reason}\n".encode("utf-8", "replace")
             try:
                 self._together.publish(target + ".reason.txt", said, drafts=self._drafts, over=True)
             except OSError:
@@ -242,15 +250,17 @@ class Spool(Places):
             raise Refused(f"{task_id}: is completed; a finished result never changes. Add a new task instead")
         if state is State.ASSIGNED:
             raise Refused(f"{task_id}: is running; 'orchestrate cancel {task_id}' ends it first")
+        mine, other = self.path(state, task_id), self.path(State.PENDING, task_id)
+        if mine != other and os.path.lexists(other) and not plain.same(mine, other):
+            raise Refused(f"{task_id}: tasks/pending/ holds another file of that id; move it away first")
         self.mark(task_id, "retried", note)
         if state is State.PENDING:
             return
-        self._move(self.path(state, task_id), self.path(State.PENDING, task_id), state, State.PENDING)
+        self._to_pending(task_id, state)
         # The verdict's second name goes; the file itself stays in the run's folder.
-        try:
-            os.unlink(self.result_path(state, task_id))
-        except FileNotFoundError:
-            pass
+        if os.path.lexists(result := self.result_path(state, task_id)):
+            self.sync()  # no power cut leaves an ended task without the verdict
+            self.drop(result)
         self.sync()
 
     def cancel_waiting(self, task_id: str, result: bytes) -> None:
@@ -273,10 +283,8 @@ class Spool(Places):
             os.unlink(target)
             raise
         if state is State.REVIEW:
-            try:
+            with suppress(FileNotFoundError):
                 os.unlink(self.result_path(state, task_id))
-            except FileNotFoundError:
-                pass
         self.sync()
 
 

@@ -90,7 +90,8 @@ class Starter:
         waiting.wake(wall)
         if not waiting.by_id:
             return claimed
-        route.see(self.registry.views({live.slot: live.agent for live in self.supervisor}, wall))
+        busy = {live.slot: live.agent for live in self.supervisor if not live.let_go}
+        route.see(self.registry.views(busy, wall))
         while found := route.next_of(waiting, wall):
             entry, agent, slot = found
             content = self.intake.current(entry, wall)
@@ -197,7 +198,7 @@ class Starter:
             except OSError as error:
                 self.give_back([(left.live.id, left.live.slot) for left in prepared[place:]], error, wall)
                 return error
-            self.supervisor.lives[live.slot] = live
+            self.supervisor.add(live)
             if live.not_started is None:
                 said = f"run {live.number} on {live.slot} ({live.agent}): {live.task.title}"
                 self._tell("started", live.id, said, run=live.number, agent_id=live.slot, agent_type=live.agent)

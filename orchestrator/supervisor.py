@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import Enum
 
 from orchestrator import process
@@ -40,6 +40,14 @@ class Supervisor:
     def by_task(self, task_id: str) -> Live | None:
         """The run of a task, if one lives."""
         return next((live for live in self if live.id == task_id), None)
+
+    def add(self, live: Live) -> None:
+        """Watch over it, whoever has its slot besides."""
+        self.lives[live.slot if live.slot not in self.lives else f"{live.slot}_{live.id}"] = live
+
+    def remove(self, ended: Collection[object]) -> None:
+        """They are done with."""
+        self.lives = {slot: live for slot, live in self.lives.items() if live not in ended}
 
     def turn(self, now: float, grace: float, linger: float, cap: int) -> list[Live]:
         """Look at all of them; those that have ended, for whoever judges them."""

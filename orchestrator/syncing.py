@@ -86,10 +86,10 @@ def begin(fds: Sequence[int]) -> Callable[[], None]:
     """Begin to make the data of these open files durable (of a folder: its names).
 
     What is returned waits for the end of all, and raises OSError if one failed; they have to stay open
-    until then. The kernel's answers have one receiver, the main thread; others wait for one file after the other.
+    until then. What the kernel is given is the main thread's; in others they are waited for one after the other.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    kernel = _kernel() if is_main and len(fds) > 1 else None
+    ours = len(fds) > 1 and threading.current_thread() is threading.main_thread()
+    kernel = _kernel() if ours else None
     begun = kernel.submit(fds) if kernel else []
 
     def wait() -> None:

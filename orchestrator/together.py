@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from orchestrator import files
+from orchestrator import files, plain
 from orchestrator.errors import AlreadyExists
 
 
@@ -27,7 +27,7 @@ class Together:
 
     def file(self, path: str) -> None:
         """The data of a file, whoever wrote it."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = plain.opener(path, os.O_RDONLY)
         self._open.append(fd)
 
     def folder(self, path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from orchestrator.finish import Finished, told
+from orchestrator.ended import Finished, told
 from orchestrator.intake import Intake
 from orchestrator.live import Live
 from orchestrator.registry import AgentRegistry, clock
@@ -25,6 +25,16 @@ class Verdicts:
         for live in lives:
             if live.is_up(lived):
                 self.registry.started(live.agent, live.started_at)
+
+    def let_go(self, batch: Sequence[Finished]) -> bool:
+        """Whether these slots may have other runs before it is recorded how these ended: all have completed, so that
+        no agent has to rest, and nobody waits for them who might be more urgent than what waits now."""
+        unmet = self.intake.waiting.is_awaited
+        free = all(one.result.state is State.COMPLETED and not one.late and not unmet(one.live.id) for one in batch)
+        for one in batch if free else ():
+            assert isinstance(one.live, Live)  # the dispatcher's own
+            one.live.let_go = True
+        return free
 
     def follow(self, done: Sequence[Finished], failed_starts: int, wall: float) -> None:
         """Tell them, and draw the consequences: for who depends on them, for their agents, for when they are tried again.

@@ -31,6 +31,7 @@ class Attempt(NamedTuple):
     counted: int = 0  # those that count against max_retries since a person gave it back
     not_before: float = 0.0  # epoch seconds UTC
     last_slot: str = ""
+    spent: tuple[str, ...] = ()  # agents that have failed at it as often as one may: others first
     last_reason: str = ""
     last_status: str = ""
     last_at: float = 0.0  # epoch seconds UTC: when the last one ended
@@ -106,7 +107,9 @@ class Waiting:
             self.by_name.pop(entry.name, None)
             self._folded.pop(task_id.casefold(), None)
             for one in entry.unmet:
-                self._dependents.get(one, set()).discard(task_id)
+                self._dependents[one].discard(task_id)
+                if not self._dependents[one]:
+                    del self._dependents[one]  # nothing is kept of what waits no more
             entry.queued = False
         return entry
 
@@ -124,9 +127,13 @@ class Waiting:
                 entry.unmet.discard(task_id)
                 self._queue(entry, now)
 
+    def is_awaited(self, task_id: str) -> bool:
+        """Whether something waits for this task."""
+        return task_id in self._dependents
+
     def unmet(self) -> set[str]:
         """Every id that something waits for."""
-        return {one for one, dependents in self._dependents.items() if dependents}
+        return set(self._dependents)
 
     def wake(self, now: float) -> float | None:
         """Queue those whose back-off has ended; when the next one ends (epoch seconds)."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from integration.driver import Driver
 
 from orchestrator import process
 from orchestrator.spool import Spool
@@ -27,3 +28,20 @@ def folder(tmp_path: Path) -> Iterator[str]:
     yield str(path)
     for pid in process.members(str(path)):
         process.signal_member(pid, str(path), 9)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Driver]:
+    """A queue with one agent, `fake`, that has four slots; no dispatcher runs yet. Every process of it is killed
+    afterwards."""
+    driver = Driver(tmp_path).make()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Driver]:
+    """A folder with nothing in it."""
+    driver = Driver(tmp_path)
+    yield driver
+    driver.close()

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from orchestrator import plain
 from orchestrator.states import Outcome
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Agent(Protocol):
 def json_lines(path: str) -> Iterator[dict[str, Any]]:
     """Each line of a file that is a JSON object; all else is passed over."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain.opener) as file:
             for line in file:
                 line = line.strip()
                 if line[:1] != b"{":
@@ -121,7 +122,7 @@ def json_lines(path: str) -> Iterator[dict[str, Any]]:
 def tail_text(path: str, limit: int = 65536) -> str:
     """The last `limit` bytes of a file as text; "" if there is none."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain.opener) as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 return ""
@@ -134,7 +135,7 @@ def tail_text(path: str, limit: int = 65536) -> str:
 
 def _raise_if_passing(error: OSError) -> None:
     """What cannot be read now must not be taken for empty: a run would be judged by nothing."""
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC):
         raise error
 
 

@@ -8,15 +8,17 @@ import sys
 import tempfile
 import time
 
-from orchestrator import config, files, locks, process
+from orchestrator import config, files, locks, plain, process
 from orchestrator.agents import adapter_for
+from orchestrator.checkup import Fault, faults
 from orchestrator.cli.setup import IGNORED
+from orchestrator.context import Context
 from orchestrator.errors import InvalidConfig, InvalidTask
 from orchestrator.names import counted, printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool, is_task_name
-from orchestrator.states import ENDED, State
+from orchestrator.states import State
 
 # A program that may not write or run anything ends "well" without having done anything.
 PERMISSIONS = {
@@ -137,21 +139,48 @@ def _file_system(queue: Spool, say: object) -> None:
         say("note", "processes", "no /proc here: of a run only the process group can be ended")
 
 
+def seen(queue: Spool) -> list[Fault]:
+    """What is wrong in the queue. A dispatcher may be in the middle of a move: what is seen twice is so."""
+    context = Context(queue.root)
+    first = list(faults(queue, context))
+    if first and locks.is_locked(f"{queue.own}/dispatcher.lock"):
+        time.sleep(0.2)
+        again = {fault.text for fault in faults(queue, context)}
+        first = [fault for fault in first if fault.text in again]
+    return first
+
+
+def repair(root: str) -> list[str]:
+    """Mend what can be; what was mended. Raises AlreadyRunning while a dispatcher runs: it holds these files."""
+    from orchestrator.hold import Hold
+
+    queue, mended = Spool(root), []
+    if not any(fault.mend for fault in seen(queue)):
+        return []
+    lock = Hold(root, 0.0)
+    try:
+        for _ in range(5):  # what one mend brings to light, the next round mends
+            todo = [fault for fault in faults(queue, Context(root)) if fault.mend]
+            for fault in todo:
+                assert fault.mend is not None
+                try:
+                    fault.mend()
+                    mended.append(f"{fault.what}: {fault.text}")
+                except FileNotFoundError:
+                    continue  # gone with another's mend
+            if not todo:
+                break
+        queue.make_folders()
+        queue.sync()
+    finally:
+        lock.release()
+    return mended
+
+
 def _strays(queue: Spool, say: object) -> None:
     assert callable(say)
-    for state in ENDED:
-        names = set(queue.names(state))
-        for name in sorted(names):
-            task_id = name.removesuffix("_result.yaml")
-            if task_id != name and f"{task_id}.yaml" not in names:
-                say("note", "stray file", f"tasks/{state}/{printable(name)}: a result without its task")
-    places: dict[str, list[str]] = {}
-    for state in (State.PENDING, State.ASSIGNED, *ENDED):
-        for task_id in queue.ids(state):
-            places.setdefault(task_id, []).append(str(state))
-    for task_id, where in places.items():
-        if len(where) > 1:
-            say("problem", "two places", f"{task_id} is in {' and '.join(where)}; remove the one that is wrong")
+    for fault in seen(queue):
+        say("problem" if fault.mend else "note", fault.what, fault.text + ("; --repair mends it" if fault.mend else ""))
     passed = [
         n for n in queue.names(State.PENDING) if not is_task_name(n) and not n.startswith(".") and not n.endswith("~")
     ]
@@ -180,9 +209,9 @@ def _git(root: str, say: object) -> None:
     if not os.path.exists(f"{root}/.git"):
         return
     try:
-        with open(f"{root}/.gitignore", encoding="utf-8", errors="replace") as file:
+        with open(f"{root}/.gitignore", encoding="utf-8", errors="replace", opener=plain.opener) as file:
             lines = file.read().splitlines()
-    except FileNotFoundError:
+    except OSError:
         lines = []
     missing = [
         line for line in IGNORED if line not in lines and line.strip("/") not in [text.strip("/") for text in lines]

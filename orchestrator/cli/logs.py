@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from orchestrator import runs
+from orchestrator import plain, runs
 from orchestrator.cli.status import how_far
 from orchestrator.cli.told import KINDS, Told
 from orchestrator.cli.views import Views
@@ -82,7 +82,7 @@ def _is_over(folder: str) -> bool:
 def _copy(path: str, place: int, put: Callable[[bytes], object]) -> int:
     """Hand on what has come since `place`; where the file ends now."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain.opener) as file:
             if os.fstat(file.fileno()).st_size < place:
                 place = 0  # rolled over
             file.seek(place)

@@ -42,20 +42,26 @@ def init(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    mend: Annotated[bool, typer.Option("--repair", help="Mend the queue's files; nothing is deleted.")] = False,
+    as_json: Json = False,
+) -> None:
     """Say what works here, what does not, what to do.
 
     Example: orchestrate doctor
     """
-    from orchestrator.cli.doctor import examine
+    from orchestrator.cli.doctor import examine, repair
     from orchestrator.cli.paint import Paint, fold
 
+    mended = repair(root()) if mend else []
     findings = examine(root())
     bad = [one for one in findings if one["level"] == "problem"]
     if as_json:
-        put({"findings": findings, "problems": len(bad)})
+        put({"findings": findings, "problems": len(bad), "mended": mended})
     else:
         paint = Paint()
+        for text in mended:
+            print(f"{paint.good('mended ')}  {fold(text, 9)}")
         marks = {"ok": paint.good("ok     "), "note": paint.warm("note   "), "problem": paint.bad("problem")}
         for one in findings:
             print(f"{marks[one['level']]}  {fold(one['what'] + ': ' + one['text'], 9)}")

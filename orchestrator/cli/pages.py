@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from orchestrator import plain
 from orchestrator.cli.paint import Paint, span
 from orchestrator.cli.rejects import what_to_do
 from orchestrator.cli.status import how_far
@@ -55,7 +56,7 @@ def print_task(root: str, found: dict[str, Any]) -> None:
         print(f"\nfiles modified: {', '.join(found['files_modified'])}")
     path = f"{root}/{found['output']}" if found["output"] else ""
     if path and os.path.isfile(path):
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
             lines = file.read(200_000).splitlines()
         print(f"\noutput  {found['output']}\n")
         for line in lines[:OUTPUT_LINES] or ["(it is empty)"]:

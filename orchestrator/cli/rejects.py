@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from orchestrator import ids
+from orchestrator import ids, plain
 from orchestrator.errors import Refused
 from orchestrator.names import printable
 from orchestrator.places import Places
@@ -23,7 +23,7 @@ def listed(places: Places) -> Iterator[tuple[str, str]]:
 def reason_of(path: str) -> str:
     """Why this file was rejected."""
     try:
-        with open(f"{path}.reason.txt", encoding="utf-8", errors="replace") as file:
+        with open(f"{path}.reason.txt", encoding="utf-8", errors="replace", opener=plain.opener) as file:
             return file.read(2000).strip().partition(": ")[2]
     except OSError:
         return "no reason is kept"

@@ -10,7 +10,7 @@ from orchestrator.cli.views import Views
 from orchestrator.names import counted
 from orchestrator.router import CapabilityRouter
 from orchestrator.states import State
-from orchestrator.waiting import Entry
+from orchestrator.waiting import Attempt, Entry
 
 
 def show_agents(root: str, as_json: bool) -> None:
@@ -96,7 +96,8 @@ def show_why(root: str, task_id: str, as_json: bool) -> None:
     entry = waiting.by_id.get(task_id)
     router.leave((rank, one.task) for rank, one in waiting.heads(views.now) if one.task.id != task_id)
     rank = waiting.effective(entry.priority, entry.arrival, views.now) if entry else 0
-    rows = router.weigh(task, entry.attempt.last_slot if entry else "", rank)
+    attempt = entry.attempt if entry else Attempt()
+    rows = router.weigh(task, attempt.last_slot, rank, attempt.spent)
     shown = "running" if state is State.ASSIGNED else str(state)
     if as_json:
         put({

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestrator import plain
+
 if TYPE_CHECKING:
     from orchestrator.config import Config
 
@@ -28,7 +30,7 @@ def settings(root: str) -> Settings:
     except OSError:
         return Settings()
     try:
-        with open(f"{root}/.orchestrator/config.json", encoding="utf-8") as file:
+        with open(f"{root}/.orchestrator/config.json", encoding="utf-8", opener=plain.opener) as file:
             kept = json.load(file)
         if kept["stamp"] == [status.st_mtime_ns, status.st_size, status.st_ino]:
             return Settings(*kept["brief"])

@@ -8,14 +8,23 @@ import sys
 from importlib import resources
 from xml.sax.saxutils import escape
 
-from orchestrator import files
+from orchestrator import files, plain
 from orchestrator.config import BUILT_IN
 from orchestrator.context import Context
 from orchestrator.errors import OrchestrateError
 from orchestrator.names import printable
 from orchestrator.spool import Spool
 
-IGNORED = ("/.orchestrator/", "/tasks/assigned/", "/tasks/runs/", "/tasks/archive/", "/tasks/.drafts/")
+IGNORED = (
+    "/.orchestrator/",
+    "/tasks/assigned/",
+    "/tasks/runs/",
+    "/tasks/archive/",
+    "/tasks/.drafts/",
+    "/tasks/*/.*.tmp",  # what is half written: `git add -A` would trip over a name that is gone
+    "/context/**/.*",
+    "/context/completed_tasks.json",  # made from the results, and written at every end: git would only be in the way
+)
 SCHEMAS = ("task.schema.json", "config.schema.json")
 
 
@@ -40,7 +49,7 @@ def make(root: str) -> list[str]:
 def _put(root: str, name: str, text: str, renew: bool = False) -> list[str]:
     path = f"{root}/{name}"
     if os.path.lexists(path):
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
             if not renew or file.read() == text:
                 return []
     files.replace(path, text.encode(), drafts=f"{root}/.orchestrator")
@@ -50,14 +59,14 @@ def _put(root: str, name: str, text: str, renew: bool = False) -> list[str]:
 def _ignore(root: str) -> list[str]:
     path = f"{root}/.gitignore"
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
             present = file.read()
     except FileNotFoundError:
         present = ""
     missing = [line for line in IGNORED if line not in present.splitlines()]
     if not missing:
         return []
-    with open(path, "a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=plain.opener) as file:
         gap = "" if not present or present.endswith("\n") else "\n"
         file.write(
             f"{gap}# orchestrate: this machine's own, and what only means something while it runs\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from orchestrator import progress
+from orchestrator import plain, progress
 from orchestrator.locks import is_locked
 from orchestrator.names import printable
 from orchestrator.places import is_slot
@@ -20,7 +20,7 @@ def flat(path: str) -> dict[str, str]:
     """The one-line values of a file that we wrote ourselves (`writing.to_yaml`), without a YAML parser."""
     found: dict[str, str] = {}
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
             for line in file:
                 key, mark, value = line.rstrip("\n").partition(": ")
                 if mark and not key.startswith((" ", "-")):
@@ -113,7 +113,7 @@ def dispatcher(root: str) -> dict[str, object] | None:
     import json
 
     try:
-        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8") as file:
+        with open(f"{root}/.orchestrator/dispatcher.json", encoding="utf-8", opener=plain.opener) as file:
             kept = json.load(file)
         names = (("pid", "pid"), ("since", "started_at"), ("agents", "agents"), ("path", "path"))
         return {k: kept[name] for k, name in names} | {"ending": bool(kept.get("ending"))}

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from orchestrator import app, history, hold, runs
+from orchestrator import app, history, hold, plain, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
@@ -121,7 +121,8 @@ def _cancel_running(queue: Spool, task_id: str) -> str:
         raise FileNotFoundError(folder)
     if not is_slot(agent):
         return _cancel_worker(queue, task_id, agent, number)
-    with open(f"{folder}/cancelled", "w", encoding="ascii"):
+    plain.aside(f"{folder}/cancelled")
+    with open(f"{folder}/cancelled", "w", encoding="ascii", opener=plain.opener):
         pass
     if hold.running_pid(queue.root):
         hold.nudge(queue.root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import time
@@ -84,10 +85,13 @@ class Views:
             return State(os.path.basename(os.path.dirname(path)))
         return State.PENDING if state is None and task_id in self.waiting().by_id else state
 
+    @functools.cached_property
+    def _rejected(self) -> dict[str, str]:
+        return {name.rpartition(".")[0]: f"rejected: {reason}" for name, reason in rejects.listed(self.queue)}
+
     def why(self, entry: Entry, agents: list[AgentView]) -> str:
         """Why a waiting task does not run."""
-        rejected = {name.rpartition(".")[0]: f"rejected: {reason}" for name, reason in rejects.listed(self.queue)}
-        reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, rejected)
+        reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, self._rejected)
         if reason == "starts next":
             return (
                 (halted(self.root) or reason) if dispatcher(self.root) else "no dispatcher runs ('orchestrate start')"

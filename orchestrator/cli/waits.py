@@ -16,6 +16,7 @@ from orchestrator.cli.status import dispatcher
 from orchestrator.cli.views import Views
 from orchestrator.history import result_of
 from orchestrator.names import counted
+from orchestrator.router import AgentView
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 
@@ -32,7 +33,7 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
     queue, views = Spool(root), Views(root)
     for one in wanted:
         views.find(one)
-    names = list(dict.fromkeys(wanted or [e.task.id for e in views.waiting()] + queue.ids(State.ASSIGNED)))
+    names = list(dict.fromkeys(wanted or sorted([e.task.id for e in views.waiting()] + queue.ids(State.ASSIGNED))))
     rows: dict[str, Row] = {}
     said: set[str] = set()
     code, held_since, begun = 0, 0.0, time.monotonic()
@@ -49,15 +50,11 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
             now = time.monotonic()
             if not left:
                 return code, [rows[name] for name in names]
-            if timeout is not None and now - begun > timeout:
-                which = f"{', '.join(left[:5])}{' …' if len(left) > 5 else ''}"
-                has = "has" if len(left) == 1 else "have"
-                _warn(f"{counted(left, 'task')} {has} not ended after {timeout:g} s: {which}", bar)
-                return 124, [rows.get(name) or _row(name, *_now(Views(root), name)) for name in names]
             if now >= look_at:
                 views = Views(root)
-                held = _held(views)
-                why = {name: _now(views, name) for name in left}
+                agents = views.agents()
+                held = _held(views, agents)
+                why = {name: _now(views, agents, name) for name in left}
                 for line in _new(why, said):
                     _warn(line, bar)
                 stands = not queue.assignments() and held.issuperset(left)
@@ -66,6 +63,13 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
                     _warn(f"only a person can change this; {counted(left, 'task')} did not run", bar)
                     return 1, [rows.get(name) or _row(name, *why[name]) for name in names]
                 look_at = time.monotonic() + max(WHY_SECONDS, 20 * (time.monotonic() - now))
+            if timeout is not None and now - begun > timeout:
+                which = f"{', '.join(left[:5])}{' …' if len(left) > 5 else ''}"
+                has = "has" if len(left) == 1 else "have"
+                _warn(f"{counted(left, 'task')} {has} not ended after {timeout:g} s: {which}", bar)
+                views = Views(root)
+                agents = views.agents()
+                return 124, [rows.get(name) or _row(name, *_now(views, agents, name)) for name in names]
             time.sleep(LOOK_SECONDS)
     finally:
         if bar is not None:
@@ -92,19 +96,18 @@ def _ended(queue: Spool, task_id: str) -> Row | None:
     return _row(task_id, "gone", "its file was taken away")
 
 
-def _now(views: Views, task_id: str) -> tuple[str, str]:
+def _now(views: Views, agents: list[AgentView], task_id: str) -> tuple[str, str]:
     """State and reason of one that has not ended."""
     if (entry := views.waiting().by_id.get(task_id)) is not None:
-        return "pending", views.why(entry, views.agents())
+        return "pending", views.why(entry, agents)
     if views.queue.state_of(task_id) is State.ASSIGNED:
         return "running", "" if dispatcher(views.root) else "no dispatcher runs ('orchestrate start')"
     return "pending", views.invalid.get(f"{task_id}.yaml", "")
 
 
-def _held(views: Views) -> set[str]:
+def _held(views: Views, agents: list[AgentView]) -> set[str]:
     """The waiting tasks that nothing but a person can get going, and all that depend on them."""
     registry = views.registry()
-    agents = views.agents()
     dependents: dict[str, list[str]] = {}
     held: list[str] = []
     for entry in views.waiting():

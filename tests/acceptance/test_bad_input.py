@@ -157,3 +157,23 @@ def test_a_rejected_task_can_be_shown(root: Driver) -> None:
     root.start()
     until(lambda: root.rejected("one.yaml"))
     assert "unknown agent 'nobody'" in root.ok("show", "one")
+
+
+def test_a_fifo_in_the_place_of_any_file_holds_no_command_up(root: Driver) -> None:
+    """Whoever opens one waits for ever; an agent, or a person, may have put it anywhere."""
+    tasks, own = root.root / "tasks", root.root / ".orchestrator"
+    own.mkdir(exist_ok=True)
+    (tasks / "runs/one/1").mkdir(parents=True)
+    for state in ("completed", "assigned"):
+        (tasks / state / f"{state}.yaml").write_text("description: x\n")
+    (tasks / "completed/one.yaml").write_text("description: x\n")
+    names = ["completed/one_result.yaml", "assigned/assigned_agent_01.yaml", "rejected/bad.yaml.reason.txt"]
+    names += [f"runs/one/1/{name}" for name in ("stdout.log", "alive", "exit", "result.yaml", "assigned.yaml")]
+    for path in (*(tasks / name for name in names), own / "dispatcher.json", own / "config.json", own / "last_id"):
+        os.mkfifo(path)
+    (tasks / "rejected/bad.yaml").write_text("x: 1\n")
+    for words in (["status"], ["tasks"], ["agents"], ["show", "one"], ["doctor"], ["validate"], ["cancel", "one"]):
+        done = root.run(*words)  # it ends
+        assert "Traceback" not in done.stderr, words
+    assert "no regular file" in root.run("logs", "one").stderr
+    assert root.ok("add", "x").strip() == "task_001"

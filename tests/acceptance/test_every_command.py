@@ -211,7 +211,7 @@ def test_doctor_says_by_its_exit_code_whether_something_has_to_be_mended(root: D
     root.configure()
     root.drop("twice")
     root.drop("twice", folder="completed")
-    assert "twice is in pending and completed" in root.run("doctor").stdout
+    assert "twice is in completed and pending" in root.run("doctor").stdout
     assert root.run("doctor").returncode == 1
     (root.root / "config.yaml").write_text("agents: 7\n")
     assert root.run("doctor").returncode == 1

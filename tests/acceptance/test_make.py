@@ -38,7 +38,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Type `make …` there."""
-    environment = {**os.environ, "PYTHONPATH": str(clone)}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # that of `make test`
+    environment = {**ours, "PYTHONPATH": str(clone)}
     return subprocess.run(["make", *words], cwd=clone, capture_output=True, text=True, env=environment, check=False)
 
 

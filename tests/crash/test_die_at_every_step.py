@@ -33,7 +33,7 @@ def steps(*words: str) -> str:
 def test_killed_anywhere_nothing_is_lost_or_doubled(scenes: str) -> None:
     """Invariants 1 to 4 and 6."""
     named = [word for scene in scenes.split() for word in ("--scene", scene)]
-    table = steps("kill", "--every", "41", *named)
+    table = steps("kill", "--every", "53", *named)
     tried = re.findall(r"^kill +(\S+) +(\d+) points +0 violations", table, re.MULTILINE)
     assert sorted(name for name, _ in tried) == sorted(scenes.split())
     assert all(int(points) >= 3 for _, points in tried), table
@@ -42,4 +42,10 @@ def test_killed_anywhere_nothing_is_lost_or_doubled(scenes: str) -> None:
 def test_a_call_that_fails_costs_one_line_and_nothing_else() -> None:
     """No room, a bad disk, no descriptors, no right: commands say one line, the dispatcher goes on by itself."""
     named = [word for scene in ("add", "cancel", "run") for word in ("--scene", scene)]
-    assert "0 violations" in steps("fail", "--every", "151", *named).splitlines()[-1]
+    assert "0 violations" in steps("fail", "--every", "199", *named).splitlines()[-1]
+
+
+def test_a_power_cut_takes_nothing_back_that_was_acknowledged() -> None:
+    """Invariant 9: what was not synced is gone, empty, torn, or there alone."""
+    named = [word for scene in ("add", "cancel", "run", "person") for word in ("--scene", scene)]
+    assert " 0 violations" in steps("power", "--every", "211", *named).splitlines()[-1]

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "orchestrator"
 
 # From the ground up: a room may use those that stand before it, and no other.
-FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "hold", "spool", "progress", "runs", "completed", "performance", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "health", "registry", "live", "supervisor", "hands", "checklist", "intake", "finish", "verdicts", "alerts", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "worker", "dispatcher", "app", "archive", "schemas", "extras", "extras.alerts"]
+FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "plain", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "hold", "spool", "progress", "runs", "completed", "performance", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "health", "registry", "live", "supervisor", "hands", "checklist", "returned", "intake", "ended", "finish", "verdicts", "alerts", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "worker", "dispatcher", "app", "archive", "checkup", "schemas", "extras", "extras.alerts"]
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Room → its file, without the command line."""
     found = {}

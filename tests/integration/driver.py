@@ -57,7 +57,7 @@ class Driver:
 
     def __init__(self, folder: Path, name: str = "a root") -> None:
         self.root = folder / name
-        self.root.mkdir(parents=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         self.started: list[subprocess.Popen[Any]] = []
         self.environment = environment()
 
@@ -136,8 +136,9 @@ class Driver:
     @property
     def pid(self) -> int:
         """What the last dispatcher wrote of itself."""
+        path = self.root / ".orchestrator/dispatcher.json"
         try:
-            return int(json.loads((self.root / ".orchestrator/dispatcher.json").read_text())["pid"])
+            return int(json.loads(path.read_text())["pid"]) if path.is_file() else 0
         except (OSError, ValueError):
             return 0
 

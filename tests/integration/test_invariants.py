@@ -164,6 +164,8 @@ def test_a_task_put_back_by_hand_while_it_runs_waits_for_the_end_of_that_run(roo
     root.drop("other", "@say well")
     root.reach("completed", "other")
     assert root.members("one") and root.count("one") == 1, "a second run began while the first lived"
+    root.reach("completed", "one", seconds=LONG)  # the first is ended, for nobody wants its result; then it runs again
+    assert root.ledger() == ["one 1", "one 2"] and root.result("one", 1)["goes_to"] == "pending"
 
 
 def test_the_same_file_that_comes_back_is_not_run_again_and_other_text_is_refused_by_name(

@@ -177,3 +177,14 @@ def test_a_retry_from_review_counts_anew_and_a_completed_task_is_never_run_again
     assert root.count("one") == 5 and root.result("one")["run"] == 5 and time.time() > before
     refused = root.run("retry", "one")
     assert refused.returncode == 1 and "is completed; a finished result never changes" in refused.stderr
+
+
+def test_a_status_for_which_the_disk_has_no_room_is_learned_from_the_wrapper_itself(root: Driver) -> None:
+    """A folder in its place stands for a disk that takes none; else the work would be done once more."""
+    root.configure({"shell": {}}, retry={"max_retries": 0})
+    for name, end in (("well", "echo done"), ("ill", "exit 3")):
+        root.drop(name, run=f'echo x >>"{root.root}/ledger"; mkdir "$ORCHESTRATE_RUN_FOLDER/exit"; {end}')
+    root.start()
+    root.reach("completed", "well")
+    root.reach("review", "ill")
+    assert root.result("ill")["exit_code"] == 3 and len(root.ledger()) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -69,6 +70,32 @@ def test_a_diamond_of_dependencies_runs_from_top_to_bottom(root: Driver) -> None
     root.reach("completed", "bottom")
     order = [line.split()[0] for line in root.ledger()]
     assert order[0] == "top" and order[-1] == "bottom" and sorted(order[1:3]) == ["left", "right"]
+
+
+def told(root: Driver) -> list[str]:
+    """What the journal says of starts and ends, in its order."""
+    lines = [line for path in sorted(root.root.glob(".orchestrator/events/*")) for line in path.read_text().splitlines()]
+    events = [json.loads(line) for line in lines]
+    return [f"{event['kind']} {event['task_id']}" for event in events if event["kind"] in ("started", "completed")]
+
+
+def test_a_slot_goes_on_while_it_is_recorded_how_its_last_task_ended(root: Driver) -> None:
+    root.configure(ONE_SLOT)
+    for name in ("one", "two"):
+        root.drop(name, "@say well")
+    root.start()
+    root.reach("completed", "one", "two")
+    assert told(root) == ["started one", "started two", "completed one", "completed two"]
+
+
+def test_it_does_not_if_something_more_urgent_waits_for_that_task(root: Driver) -> None:
+    root.configure(ONE_SLOT)
+    root.drop("first", "@say well")
+    root.drop("urgent", "@say well", dependencies=["first"], priority="high")
+    root.drop("other", "@say well", priority="low")
+    root.start()
+    root.reach("completed", "first", "urgent", "other")
+    assert told(root)[:3] == ["started first", "completed first", "started urgent"]
 
 
 def test_a_cycle_is_rejected_with_its_path_and_those_before_it_say_why_they_wait(root: Driver) -> None:

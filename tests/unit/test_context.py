@@ -262,10 +262,18 @@ def test_a_list_torn_at_any_byte_is_repaired(context: Context) -> None:
         context.merge([result(f"task_{n}")])
         keep(context, result(f"task_{n}"))
     whole = read(path)
-    for size in range(len(whole)):
+    for size in (*range(0, len(whole) - 40, 7), *range(len(whole) - 40, len(whole))):
         write(path, whole[:size])
         context.merge([result("task_1")], ["task_1/1"])
         assert sorted(marks(context)) == ["task_0/1", "task_1/1"], size
+
+
+def test_a_page_of_which_a_power_cut_kept_the_name_alone_gets_its_heading(context: Context) -> None:
+    for name in ("notes/fake.md", "known_issues.md"):
+        write(f"{context.folder}/{name}", "")
+    context.merge([result("task_1")._replace(agent_type="fake", notes=("n",), known_issues=("k",))])
+    assert read(f"{context.folder}/notes/fake.md").startswith("# Notes of fake\n")
+    assert read(f"{context.folder}/known_issues.md").startswith("# ")
 
 
 def test_a_torn_list_keeps_the_rows_of_tasks_that_were_archived(context: Context) -> None:

@@ -322,3 +322,13 @@ def test_an_exchange_keeps_the_mode_and_the_link_of_a_page(tmp_path: Path) -> No
     assert link.is_symlink()
     assert page.read_bytes() == b"new"
     assert page.stat().st_mode & 0o777 == 0o664
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="who is dead is read in /proc")
+def test_the_draft_of_a_dead_writer_that_nobody_has_buried_is_swept(tmp_path: Path) -> None:
+    child = subprocess.Popen(["true"])
+    until(lambda: "State:\tZ" in Path(f"/proc/{child.pid}/status").read_text())
+    (tmp_path / f".{child.pid}-abcdef-abcdef.tmp").write_text("half")
+    swept = files.sweep_drafts(str(tmp_path), time.time())
+    child.wait()
+    assert swept == 1

@@ -12,7 +12,8 @@ from helpers import read, write
 from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig, Config
 from orchestrator.context import Context
-from orchestrator.finish import Finished, Finisher
+from orchestrator.ended import Finished
+from orchestrator.finish import Finisher
 from orchestrator.live import Live
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
@@ -99,6 +100,26 @@ def test_a_crash_before_the_commit_does_not_merge_twice(desk: Desk) -> None:
     again = desk.finish(live)
     assert again.seen_before
     assert rows(desk).count('"mark": "a/1"') == 1
+    assert desk.queue.state_of("a") is State.COMPLETED
+
+
+@pytest.mark.parametrize("forged", ["task_id: a\nrun: 7\n", "task_id: b\nrun: 1\n", "task_id: a\nrun: 1\n", "no verdict"])
+def test_what_an_agent_left_in_the_place_of_the_verdict_is_none_and_is_kept(desk: Desk, forged: str) -> None:
+    live = desk.run()
+    forged += "agent_id: somebody\nstatus: success\ncompleted_at: '2025-01-01T00:00:00Z'\n"
+    write(f"{live.folder}/result.yaml", forged)
+    done = desk.ends(live, code=3)
+    assert (done.seen_before, done.result.status) == (False, Outcome.AGENT_ERROR)
+    assert read(f"{live.folder}/result.yaml.left1") == forged
+
+
+def test_a_folder_in_the_place_of_a_result_is_put_aside(desk: Desk) -> None:
+    live = desk.run()
+    os.makedirs(f"{live.folder}/result.yaml/x")
+    os.makedirs(f"{desk.queue.result_path(State.COMPLETED, 'a')}/y")
+    assert desk.ends(live).result.status is Outcome.SUCCESS
+    assert os.path.isdir(f"{live.folder}/result.yaml.left1/x")
+    assert os.path.isdir(f"{desk.queue.result_path(State.COMPLETED, 'a')}.left1/y")
     assert desk.queue.state_of("a") is State.COMPLETED
 
 

@@ -34,6 +34,16 @@ def test_attempts_are_counted_from_their_folders(queue: Spool) -> None:
     assert (past.made, past.counted, past.not_before, past.last_slot) == (2, 2, 5000.0, "agent_01")
 
 
+def test_an_agent_that_failed_three_times_is_spent_until_a_person_gives_the_task_back(queue: Spool) -> None:
+    for number, name in enumerate(("codex", "shell", "shell", "codex", "shell"), start=1):
+        assert history.attempts(queue, "a").spent == ()
+        ended(queue, number, agent_type=name)
+    ended(queue, 6, agent_type="codex", counts=False)
+    assert history.attempts(queue, "a").spent == ("shell",)
+    queue.mark("a", "retried")
+    assert history.attempts(queue, "a").spent == ()
+
+
 def test_what_does_not_count_is_not_counted(queue: Spool) -> None:
     ended(queue, 1)
     ended(queue, 2, counts=False, paused_until=9000.0)

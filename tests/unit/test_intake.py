@@ -441,7 +441,8 @@ def test_another_text_with_a_used_id_is_rejected_by_name(desk: Desk, state: Stat
     desk.drop("again.yaml", "id: task_001\n" + OTHER)
     desk.look()
     assert (desk.waiting, desk.pending) == ([], [])
-    assert f"task_001 exists already (tasks/{state}/task_001.yaml) as another text" in desk.rejected["again.yaml"]
+    how = "runs already" if state is State.ASSIGNED else "exists already"
+    assert f"task_001 {how} (tasks/{state}/task_001.yaml)" in desk.rejected["again.yaml"]
     assert read(kept) == SAME
 
 
@@ -483,12 +484,37 @@ def test_a_completed_id_that_comes_back_with_another_text_is_rejected(desk: Desk
 
 
 def test_a_failed_task_that_somebody_moved_back_by_hand_runs_again(desk: Desk) -> None:
-    ran(desk, State.FAILED, Outcome.AGENT_ERROR)
+    folder = ran(desk, State.FAILED, Outcome.AGENT_ERROR)
+    beside = desk.queue.result_path(State.FAILED, "task_001")
+    os.link(f"{folder}/result.yaml", beside)  # a hand takes the one file, git takes both
     desk.drop("task_001.yaml", SAME)
     desk.look()
-    assert desk.waiting == ["task_001"]
+    assert desk.waiting == ["task_001"] and not os.path.exists(beside)
     attempt = desk.intake.waiting.by_id["task_001"].attempt
     assert (attempt.made, attempt.counted, attempt.last_slot) == (1, 0, "agent_01")
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.REVIEW])
+def test_a_failed_task_that_git_brought_back_with_its_result_gone_waits_for_a_person_again(
+    desk: Desk, state: State
+) -> None:
+    folder = ran(desk, state, Outcome.AGENT_ERROR)
+    desk.drop("task_001.yaml", SAME)
+    desk.look()
+    assert (desk.waiting, desk.pending, desk.rejected) == ([], [], {})
+    assert read(desk.queue.path(state, "task_001")) == SAME
+    assert read(desk.queue.result_path(state, "task_001")) == read(f"{folder}/result.yaml")
+    assert desk.kinds() == ["returned"] and "orchestrate retry task_001" in desk.told[0][2]
+    desk.queue.retry("task_001")
+    desk.look()
+    assert desk.waiting == ["task_001"]
+
+
+def test_a_failed_task_that_comes_back_with_another_text_is_tried_again(desk: Desk) -> None:
+    ran(desk, State.FAILED, Outcome.AGENT_ERROR)
+    desk.drop("task_001.yaml", OTHER)
+    desk.look()
+    assert desk.waiting == ["task_001"]
 
 
 def test_two_files_of_one_id_are_one_task_if_they_say_the_same(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from orchestrator.agents.base import Answer, Evidence
 from orchestrator.config import AgentConfig
 from orchestrator.errors import InvalidTask
 from orchestrator.result import TEXT_LIMIT, Verdict, judge, read_facts
-from orchestrator.runs import FACTS_EXAMPLE, Result, read_result
+from orchestrator.runs import FACTS_EXAMPLE, Result, read_exit, read_result
 from orchestrator.states import Outcome, State
 
 pytestmark = pytest.mark.fast
@@ -29,7 +29,7 @@ def judged(
     write(f"{folder}/stderr.log", err)
     if code is not None:
         write(f"{folder}/exit", f"{code}\n")
-    return judge(folder, AGENTS[adapter], SETTINGS, 1_700_000_000.0, **options)
+    return judge(folder, AGENTS[adapter], SETTINGS, 1_700_000_000.0, exit_code=read_exit(folder), **options)
 
 
 def block(text: str, fence: str = "```") -> str:
@@ -266,7 +266,7 @@ class Talker:
 
 def test_a_very_long_answer_keeps_its_head_its_tail_and_its_facts(folder: str) -> None:
     text = "head\n" + "x" * (3 * TEXT_LIMIT) + "\n" + block("notes: [n]")
-    verdict = judge(folder, Talker(text), SETTINGS, 0.0)  # type: ignore[arg-type]
+    verdict = judge(folder, Talker(text), SETTINGS, 0.0, exit_code=read_exit(folder))  # type: ignore[arg-type]
     kept = read(f"{folder}/output.md")
     assert len(kept) < TEXT_LIMIT + 200
     assert kept.startswith("head\n") and kept.endswith("```\n")

@@ -123,7 +123,7 @@ class Agents:
     def __init__(self, folder: Path) -> None:
         config = Config.model_validate({"agents": {"a": {"command": "sh", "max_instances": 3}}})
         self.registry = AgentRegistry(str(folder), config, {})
-        self.path = f"{folder}/agents/a.yaml"
+        self.path = f"{folder}/.orchestrator/agents/a.yaml"
 
     def fails(self, started_at: float = 0.0) -> float:
         """Seconds of the pause that follows."""
@@ -133,7 +133,8 @@ class Agents:
 
     def view(self, later: float, busy: int = 0) -> tuple[int, str]:
         """Free slots, and why there is none, so much later."""
-        [view] = self.registry.views({f"agent_0{n + 1}": "a" for n in range(busy)}, time.time() + later)
+        views = self.registry.views({f"agent_0{n + 1}": "a" for n in range(busy)}, time.time() + later)
+        [view] = [view for view in views if view.name == "a"]
         return len(view.free), view.paused
 
 

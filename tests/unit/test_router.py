@@ -28,8 +28,8 @@ def task(**fields: Any) -> Task:
     return Task(id="task_001", description="x", **fields)
 
 
-def choose(one: Task, agents: list[AgentView], avoid: str = "") -> tuple[str, str] | None:
-    return CapabilityRouter(agents).choose(one, avoid)
+def choose(one: Task, agents: list[AgentView], avoid: str = "", spent: tuple[str, ...] = ()) -> tuple[str, str] | None:
+    return CapabilityRouter(agents).choose(one, avoid, spent=spent)
 
 
 def why(agents: list[AgentView], unmet: tuple[str, ...] = (), states: dict[str, State] | None = None,
@@ -60,6 +60,12 @@ def test_the_slot_of_the_last_attempt_is_used_only_if_there_is_no_other() -> Non
     assert choose(task(), [one, two], avoid="agent_01") == ("b", "agent_03")
     assert choose(task(), [agent("a", 2)], avoid="agent_01") == ("a", "agent_02")
     assert choose(task(), [one], avoid="agent_01") == ("a", "agent_01")
+
+
+def test_an_agent_that_is_spent_on_a_task_gets_it_only_if_there_is_no_other() -> None:
+    one, two = agent("a", 3), agent("b", 4, 3, first=4)
+    assert choose(task(), [one, two], avoid="agent_07", spent=("a",)) == ("b", "agent_07")
+    assert choose(task(), [one], spent=("a",)) == ("a", "agent_01")
 
 
 def test_a_task_goes_to_the_agent_that_it_names_or_to_one_of_that_kind() -> None:

@@ -276,6 +276,22 @@ def test_an_assignment_says_who_has_it_until_nobody_has(queue: Spool) -> None:
 GARBAGE = b"\xff\xfe\0 not: [a task\r\n"
 
 
+def test_a_copy_of_what_has_ended_is_neither_cancelled_nor_in_the_way_of_a_retry(queue: Spool) -> None:
+    for task_id, state, copy in (
+        ("done", State.COMPLETED, "x\n"), ("back", State.FAILED, "x\n"), ("other", State.FAILED, "y\n")
+    ):  # fmt: skip
+        write(queue.path(state, task_id), "description: x\n")
+        write(queue.path(State.PENDING, task_id), f"description: {copy}")
+        assert queue.state_of(task_id) is state
+    with pytest.raises(Refused):
+        queue.cancel_waiting("done", b"")
+    queue.retry("back")
+    assert queue.state_of("back") is State.PENDING
+    with pytest.raises(Refused, match="holds another file"):
+        queue.retry("other")
+    assert read(queue.path(State.FAILED, "other")) == "description: x\n"
+
+
 def test_a_copy_that_came_back_while_it_ran_is_the_same_task_and_other_bytes_are_refused(queue: Spool) -> None:
     for task_id, copy in (("same", "description: x\n"), ("other", "description: y\n")):
         write(queue.path(State.ASSIGNED, task_id), "description: x\n")
@@ -321,6 +337,14 @@ def test_rejected_files_of_one_name_are_all_kept(queue: Spool, way: str) -> None
         f"tasks/pending/a.yaml: reason {n}\n" for n in range(12)
     ]
     assert targets[1].endswith("/a.2.yaml")
+
+
+@pytest.mark.parametrize("kept", ["tasks/pending/a.yaml: new\n", ""])
+def test_a_reason_of_which_a_power_cut_took_the_file_back_is_used(queue: Spool, kept: str) -> None:
+    write(f"{queue.tasks}/rejected/a.yaml.reason.txt", kept)
+    target = queue.reject(write(f"{queue.tasks}/pending/a.yaml", "x"), State.PENDING, "new")
+    queue.sync()
+    assert target.endswith("/a.yaml") and read(f"{target}.reason.txt") == "tasks/pending/a.yaml: new\n"
 
 
 def test_a_reason_that_is_there_is_not_overwritten_though_its_file_is_gone(queue: Spool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,26 @@ def test_a_signal_that_comes_while_it_waits_does_no_harm(way: str, tmp_path: Pat
         signal.signal(signal.SIGALRM, before)
     for fd in fds:
         os.close(fd)
+
+
+def test_threads_do_not_take_each_others_answers(way: str, tmp_path: Path) -> None:
+    """A program that uses the queue has threads of its own; one would wait for ever for what another has fetched."""
+
+    def sync(number: int) -> None:
+        fds = opened(tmp_path / str(number), 5)
+        for _ in range(30):
+            files.sync_all(fds)
+        for fd in fds:
+            os.close(fd)
+        ended.append(number)
+
+    ended: list[int] = []
+    threads = [threading.Thread(target=sync, args=(number,), daemon=True) for number in range(4)]
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+    for thread in threads:
+        thread.start()
+    sync(4)
+    for thread in threads:
+        thread.join(20)
+    assert sorted(ended) == [0, 1, 2, 3, 4]

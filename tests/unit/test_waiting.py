@@ -232,3 +232,11 @@ def test_ids_that_differ_in_case_only_are_told() -> None:
     assert index.same_but_case("Task_1") == ""
     index.take("Task_1")
     assert index.same_but_case("task_1") == ""
+
+
+def test_nothing_is_kept_of_what_waits_no_more() -> None:
+    index = waiting(entry("b", dependencies=("a",)), entry("c", dependencies=("a", "x")))
+    index.take("b")
+    assert index.unmet() == {"a", "x"}
+    index.take("c")
+    assert index.unmet() == set()

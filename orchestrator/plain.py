@@ -1,0 +1,80 @@
+"""Open what others may have exchanged: an agent, or a person, can put a FIFO, a device or a folder in the place of
+any file, and whoever opens that waits for ever or never comes to its end.
+
+    with open(path, "rb", opener=plain.opener) as file: …
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from orchestrator import files
+
+
+class NotPlain(OSError):
+    """Something lies there that is no regular file."""
+
+
+def opener(path: str, flags: int) -> int:
+    """A descriptor of a regular file. Raises NotPlain for all else, and waits for nobody."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise NotPlain(errno.EINVAL, "is no regular file", path)
+
+
+def is_plain(path: str) -> bool:
+    """Whether a regular file lies there; a link to one is none."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def aside(path: str, files_too: bool = False) -> None:
+    """What lies in the place of a file of ours and is none (a folder, a link, a FIFO) gets another name."""
+    number = 1
+    while os.path.lexists(path) and (files_too or not is_plain(path)):
+        try:
+            files.move(path, f"{path}.left{number}")
+        except FileExistsError:
+            number += 1
+
+
+def same(first: str, second: str) -> bool:
+    """Whether both are there and hold the same bytes. What is larger than a task may be is not compared."""
+    try:
+        with open(first, "rb", opener=opener) as one, open(second, "rb", opener=opener) as two:
+            size = os.fstat(one.fileno()).st_size
+            return size == os.fstat(two.fileno()).st_size <= 4 << 20 and one.read() == two.read()
+    except OSError:
+        return False
+
+
+def holds(path: str, content: bytes) -> bool:
+    """Whether a file holds these bytes, or nothing yet."""
+    try:
+        with open(path, "rb", opener=opener) as file:
+            return file.read(len(content) + 1) in (b"", content)
+    except OSError:
+        return False
+
+
+def drop_copy(path: str, kept: str, drafts: str) -> bool:
+    """Remove a file if `kept` holds the same bytes; False, and nothing was done, if it does not.
+
+    It is looked at once more under a name that nobody knows: it may have been saved anew in that very moment, or both
+    be one entry of a folder that does not tell `A` from `a`.
+    """
+    if not same(path, kept):
+        return False
+    hidden = files.draft_name(drafts)
+    files.move(path, hidden)
+    if not same(hidden, kept):
+        files.move(hidden, path)
+        return False
+    os.unlink(hidden)
+    return True
