@@ -139,7 +139,7 @@ class HandClock(Clock):
         return self.now
 
 
-class Spool(RuleBasedStateMachine):
+class Moves(RuleBasedStateMachine):
     """`texts` is the model: what people gave, by id. Everything in it has to be found again."""
 
     @initialize()
@@ -228,7 +228,7 @@ class Spool(RuleBasedStateMachine):
         self.lock = Hold(self.root, 0)
         self.claimed.clear()  # what a worker had claimed, and nobody knows of, is given back
         made = Dispatcher(
-            self.queue, CONFIG, lambda: CONFIG, AgentRegistry(self.queue.own, CONFIG, {}), Context(self.root),
+            self.queue, CONFIG, lambda: CONFIG, AgentRegistry(self.root, CONFIG, {}), Context(self.root),
             self, [self], bell, {}, clock=self.clock,
         )  # fmt: skip
         made.watcher.keep = lambda: None  # type: ignore[method-assign]
@@ -461,9 +461,9 @@ class Spool(RuleBasedStateMachine):
 
 @pytest.mark.timeout(300)
 def test_the_moves_of_the_spool_hold_against_a_dict_with_death_between_any_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    current: list[Spool] = []
+    current: list[Moves] = []
 
-    class Watched(Spool):
+    class Watched(Moves):
         def __init__(self) -> None:
             super().__init__()
             current[:] = [self]
