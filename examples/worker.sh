@@ -14,7 +14,7 @@ $claimed
 CLAIMED
     $ORCHESTRATE begin "$task" --agent "$me" --run "$run"
     # Work that takes longer says every now and then that it still lives; not when this shell does not.
-    while sleep 20 && kill -0 $$; do $ORCHESTRATE heartbeat "$me" --task "$task" --run "$run" >/dev/null || exit 0; done &
+    while sleep 20 && kill -0 $$; do $ORCHESTRATE heartbeat "$me" --task "$task" --run "$run" || exit 0; done >/dev/null 2>&1 &
     beat=$!
     if wc -w <"$prompt" >"$output"; then
         $ORCHESTRATE complete "$task" --agent "$me" --run "$run"

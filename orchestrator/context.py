@@ -62,12 +62,20 @@ class Context:
             if not os.path.lexists(f"{self.folder}/{name}"):
                 files.replace(f"{self.folder}/{name}", text.encode())
                 made.append(name)
-        if not os.path.lexists(self._completed.path):
-            self._completed.rebuild()
-            made.append(COMPLETED)
+        with locks.locked(self._lock):  # two may make it at once, and one of them add to it already
+            if not os.path.lexists(self._completed.path):
+                self._completed.rebuild()
+                made.append(COMPLETED)
         if made:
             files.sync_folder(self.folder)
         return made
+
+    def keep(self) -> None:
+        """`make`, if it was not done, or not to its end."""
+        if os.path.exists(self._completed.path):
+            self.make_folders()
+        else:
+            self.make()
 
     def make_folders(self) -> None:
         """Those that are missing: git takes away the ones that it empties."""

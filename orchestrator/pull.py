@@ -66,6 +66,7 @@ class Pull:
 
     def claim(self, wanted: Sequence[tuple[Entry, bytes]], worker: Worker) -> list[Held]:
         """Make waiting tasks the worker's own, all durable together; those that nobody was faster with."""
+        self.context.keep()  # before there is a result: a list that is made later holds it, and gets it once more
         locks: list[int] = []
         mine: list[tuple[Held, Entry]] = []
         try:
@@ -193,8 +194,7 @@ class Pull:
             together.sync()
         finally:
             together.drop()
-        if not os.path.isdir(f"{self.context.folder}/agent_outputs"):
-            self.context.make()
+        self.context.keep()
         done = self._finisher.place([Finished(held, result, found is not None)])
         self.queue.sync()
         self._finisher.settle()

@@ -29,6 +29,15 @@ COMMANDS: dict[str, tuple[tuple[str, ...], type]] = {
     "wait": (("done",), list),
     "retry": (("broken",), list),
     "cancel": (("added",), list),
+    "register": (("me", "--capability", "hand", "--max", "2"), dict),
+    "poll": (("me", "--claim", "--limit", "2"), list),
+    "begin": (("pulled_1",), dict),
+    "heartbeat": (("me",), dict),
+    "progress": (("pulled_1", "50"), dict),
+    "complete": (("pulled_1", "--result", "an answer"), dict),
+    "fail": (("pulled_2", "--error", "no", "--no-retry"), dict),
+    "unregister": (("me",), dict),
+    "worker": (("mine:Mine", "--until-idle"), dict),
     "archive": (("--older-than", "30d"), dict),
     "stop": ((), dict),
     "start": ((), dict),
@@ -50,6 +59,9 @@ def with_history(root: Driver) -> Driver:
 
 def test_every_command_of_the_help_has_json_that_parses_and_an_example(root: Driver) -> None:
     with_history(root)
+    for name in ("pulled_1", "pulled_2"):
+        root.drop(name, requirements=["hand"])
+    (root.root / "mine.py").write_text("from orchestrator import AgentWorker\nclass Mine(AgentWorker):\n    pass\n")
     listed = re.findall(r"^  ([a-z]+)  ", root.ok("--help").partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
     for name, (words, kind) in COMMANDS.items():
