@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sized
 
 ID_LIMIT = 100  # characters; 180 bytes at most
+PATH_LIMIT = 1000  # characters; each part of a path is looked up with all before it
 _ID = re.compile(r"\w[\w.-]*")
 _RESERVED = re.compile(r".*(_result|_agent_\d+)")  # names of the files beside a task
 _NUMBERS = re.compile(r"(\d+)")
@@ -49,6 +50,8 @@ def path_problem(text: str) -> str:
     """Why `text` cannot name a file below the root; "" if it can. Looks at the words only."""
     if not text or "\0" in text:
         return "is empty" if not text else "holds a NUL"
+    if len(text) > PATH_LIMIT:
+        return f"is longer than {PATH_LIMIT:,} characters"
     if text.startswith(("/", "~")) or ".." in text.split("/"):
         return f"{printable(text)!r} leaves the root; write it relative to the root"
     return ""
@@ -74,7 +77,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The known word most like `word`, as ` (did you mean 'x'?)`, or ""."""
     import difflib
 
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word)[:100], list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -19,7 +19,7 @@ from orchestrator import files
 from orchestrator.agents import adapter_for
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidConfig, InvalidTask
-from orchestrator.names import nearest
+from orchestrator.names import nearest, printable
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.router import AgentView
 from orchestrator.runs import epoch, utc
@@ -222,4 +222,4 @@ def wants(names: Iterable[str], preferred: str) -> str:
     from orchestrator.agents import AGENTS
 
     known = [*names, *AGENTS]
-    return "" if preferred in known else f"unknown agent {preferred!r}{nearest(preferred, known)}"
+    return "" if preferred in known else f"unknown agent {printable(preferred)!r}{nearest(preferred, known)}"
