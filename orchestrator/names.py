@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 
 ID_LIMIT = 100  # characters; 180 bytes at most
 PATH_LIMIT = 1000  # characters; each part of a path is looked up with all before it
@@ -36,14 +36,27 @@ def id_problem(text: str) -> str:
 
 
 def id_from_stem(stem: str) -> str:
-    """The id of a file that states none: its stem, with what an id may not hold as '_'."""
+    """The id of a file that states none: its stem, with what an id may not hold as '_'; a long one is cut, and ends
+    with a number of its own."""
     text = unicodedata.normalize("NFC", stem.encode("utf-8", "replace").decode())
-    text = re.sub(r"[^\w.-]", "_", text).lstrip(".-")[:ID_LIMIT]
+    whole = re.sub(r"[^\w.-]", "_", text).lstrip(".-")
+    text = whole[:ID_LIMIT]
     while len(text.encode()) > 180:
         text = text[:-1]
+    if text != whole:  # two long names may begin alike
+        import zlib
+
+        text = f"{text[:-9]}_{zlib.crc32(whole.encode()):08x}"
     if _RESERVED.fullmatch(text):
         text += "_task"
     return text if not id_problem(text) else ""
+
+
+def agent_problem(agent: str, known: Sequence[str]) -> str:
+    """Why a task cannot prefer this agent; "" if it can, or if nobody knows which there are."""
+    if not agent or not known or agent in known:
+        return ""
+    return f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them"
 
 
 def path_problem(text: str) -> str:

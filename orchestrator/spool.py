@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 
 from orchestrator import files, ids, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, QueueFull, Refused
-from orchestrator.names import id_problem, nearest, printable
+from orchestrator.names import agent_problem, id_problem, nearest, printable
 from orchestrator.places import Places, find_root, is_task_name
 from orchestrator.states import MOVES, State
 from orchestrator.together import Together
@@ -51,14 +51,18 @@ class TaskQueue(Places):
         """Add a task, durably: its description, or all its fields; its id (`task_001`, … if none is given).
 
         Any number of processes at once get different ids. While config.yaml is broken, its last good version
-        counts. Raises InvalidTask, AlreadyExists, QueueFull; nothing was added then.
+        counts. Raises InvalidTask, AlreadyExists, QueueFull, NotFound (the root); nothing was added then.
         """
         from orchestrator import config
         from orchestrator.task import parse
 
+        if not os.path.isdir(self.root):
+            raise NotFound(f"{self.root}: no such folder")
         values = {**({"description": task} if isinstance(task, str) else task), **fields}
-        parse(to_yaml(values), "task")
-        max_size, unique, _ = config.brief(config.load_or_last(self.root)[0])
+        wanted = parse(to_yaml(values), "task").preferred_agent
+        max_size, unique, known = config.brief(config.load_or_last(self.root)[0])
+        if problem := agent_problem(wanted or "", known):
+            raise InvalidTask(problem)
         return self.put(values, max_size, unique)
 
     def put(self, fields: Mapping[str, Value], max_size: int = 1000, unique: bool = False) -> str:
@@ -205,14 +209,8 @@ class TaskQueue(Places):
 
     def sweep_drafts(self, now: float) -> int:
         """Remove what writers that died left half made."""
-        folders = (
-            self._drafts,
-            self.runs,
-            self.own,
-            f"{self.own}/agents",
-            *(f"{self.tasks}/{state}" for state in State),
-        )
-        return sum(files.sweep_drafts(folder, now) for folder in folders)
+        ours = (self._drafts, self.runs, self.own, f"{self.own}/agents")
+        return sum(files.sweep_drafts(folder, now) for folder in (*ours, *(f"{self.tasks}/{one}" for one in State)))
 
     # -- what a person says -----------------------------------------------------------------
 

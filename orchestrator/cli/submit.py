@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.cli.settings import settings
 from orchestrator.errors import InvalidTask
-from orchestrator.names import PRIORITIES, id_problem, nearest, page_name, path_problem, printable
+from orchestrator.names import PRIORITIES, agent_problem, id_problem, page_name, path_problem, printable
 from orchestrator.spool import TaskQueue
 from orchestrator.writing import Value
 
@@ -108,9 +108,8 @@ def submit(root: str, fields: Mapping[str, Value]) -> str:
 
 def refuse_unknown_agent(root: str, fields: Mapping[str, Value]) -> None:
     """Raises InvalidTask if the task names an agent that nobody knows."""
-    agent, known = str(fields.get("preferred_agent") or ""), settings(root).agents
-    if agent and known and agent not in known:
-        raise InvalidTask(f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them")
+    if problem := agent_problem(str(fields.get("preferred_agent") or ""), settings(root).agents):
+        raise InvalidTask(problem)
 
 
 def _split(values: Sequence[str]) -> list[str]:
