@@ -93,7 +93,7 @@ class Dispatcher:
         self.finisher = Finisher(queue, context, registry.worked_at)
         self.recovery = Recovery(queue, registry, lambda *run: self.starter.live(self.config, *run), self.tell)
         self.hands = Hands(queue, context, self.supervisor, self.tell)
-        self.checklist = Checklist(queue, context, self.tell)
+        self.checklist = Checklist(queue, context, registry, self.tell)
 
     def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
         """A fact, to everyone who listens."""

@@ -116,7 +116,7 @@ class AgentRegistry:
 
     def paused(self, name: str, now: float) -> str:
         """Why the agent takes no work now, such as "paused until 14:05 (rate limit)"; "" if it does."""
-        if missing := self._missing_lately(name, now):
+        if missing := self.missing_lately(name, now):
             return missing
         pause = self._pauses.get(name)
         return f"paused until {clock(pause.until)} ({pause.reason})" if pause and pause.holds(now) else ""
@@ -132,8 +132,8 @@ class AgentRegistry:
             reasons.append(f"{name} {reason}")
         return "; ".join(reasons) or "there is none"
 
-    def _missing_lately(self, name: str, now: float) -> str:
-        # Looked up again every ten seconds at most: PATH is searched on disk.
+    def missing_lately(self, name: str, now: float) -> str:
+        """`missing`, looked up again every ten seconds at most: PATH is searched on disk."""
         then, answer = self._missing.get(name, (-1e9, ""))
         if not 0 <= now - then < 10:
             answer = self.missing(name)

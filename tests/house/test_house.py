@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "orchestrator"
 
 # From the ground up: a room may use those that stand before it, and no other.
-FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "plain", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "spool", "runs", "completed", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "router", "health", "registry", "live", "supervisor", "hands", "checklist", "returned", "intake", "finish", "verdicts", "alerts", "starter", "recovery", "watcher", "dispatcher", "hold", "app", "archive", "checkup", "schemas", "extras", "extras.alerts"]
+FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "plain", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "spool", "runs", "completed", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "router", "health", "registry", "stranded", "live", "supervisor", "hands", "checklist", "returned", "intake", "finish", "verdicts", "alerts", "starter", "recovery", "watcher", "dispatcher", "hold", "app", "archive", "checkup", "schemas", "extras", "extras.alerts"]
 
 
 @cache
