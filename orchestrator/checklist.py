@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 
 from orchestrator.context import Context
+from orchestrator.registry import AgentRegistry
 from orchestrator.runs import read_result
 from orchestrator.spool import Spool
 from orchestrator.states import State
+from orchestrator.stranded import Stranded
 from orchestrator.supervisor import Supervisor
 from orchestrator.waiting import Waiting
 
@@ -21,8 +23,11 @@ SHOWN = 50  # rows of each kind
 class Checklist:
     """Writes the page when something has changed."""
 
-    def __init__(self, queue: Spool, context: Context, tell: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self, queue: Spool, context: Context, registry: AgentRegistry, tell: Callable[[str, str, str], None]
+    ) -> None:
         self.queue = queue
+        self.stranded = Stranded(f"{queue.own}/stranded.json", registry)
         self.context = context
         self._tell = tell
         self._problem = ""
@@ -39,6 +44,7 @@ class Checklist:
 
     def write_if_due(self, waiting: Waiting, supervisor: Supervisor, wall: float, lived: float) -> None:
         """Write it if it has changed and was not written just now."""
+        self.stranded.look(waiting, wall, lived)
         if not self._changed or lived < self._due:
             return
         begun = time.perf_counter()

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -34,6 +36,9 @@ BUILT_IN = {
     "gemini": "gemini --approval-mode yolo",
     "cursor": "cursor-agent --force",
 }
+
+_SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish", "su")
+_SCRIPT_FOLLOWS = re.compile(r"-\w*c")
 
 
 class AgentConfig(Frozen):
@@ -67,7 +72,15 @@ class AgentConfig(Frozen):
     @field_validator("command")
     @classmethod
     def _command(cls, value: str) -> str:
-        return _words(value)
+        words = shlex.split(_words(value))
+        if any(os.path.basename(word) in _SHELLS for word in words):
+            for before, word in pairwise((*words, "{prompt}")):
+                if _SCRIPT_FOLLOWS.fullmatch(before) and "{prompt}" in word:
+                    raise ValueError(
+                        "a shell would run what a task says; hand it over as a word of its own: "
+                        """sh -c 'tool "$1"' sh {prompt}"""
+                    )
+        return value
 
 
 def _words(value: str) -> str:

@@ -87,7 +87,7 @@ class Dispatcher:
         self.watch = Watch(Pull(queue, registry.roster, self.tell))
         self.recovery = Recovery(queue, registry, lambda *run: self.starter.live(self.config, *run), self.tell)
         self.hands = Hands(queue, context, self.supervisor, self.tell)
-        self.checklist = Checklist(queue, context, self.tell)
+        self.checklist = Checklist(queue, context, registry, self.tell)
 
     def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
         """A fact, to everyone who listens."""

@@ -154,7 +154,7 @@ class Finisher:
         return Finished(live, result, False, late)
 
     def _result(self, live: Live, config: Config, now: float, together: Together) -> Result:
-        ended = _ended_at(live.folder, live.started_at, now)
+        ended = _ended_at(live, now)
         if live.not_started is not None:
             outcome, why = live.not_started
             verdict = Verdict(outcome, why, Answer(outcome), {}, None)
@@ -277,13 +277,14 @@ def verdict_before(live: Ended) -> Result | None:
     return found
 
 
-def _ended_at(folder: str, started_at: float, now: float) -> float:
-    """When the run ended: its wrapper wrote the exit status then; else when it last wrote anything."""
-    for name in ("exit", "stdout.log", "stderr.log"):
+def _ended_at(live: Live, now: float) -> float:
+    """When the run ended: its wrapper wrote the exit status then. Of one without: just now if we saw it live, else
+    when it last wrote anything."""
+    for name in ("exit",) if live.identity.pid else ("exit", "stdout.log", "stderr.log"):
         try:
-            moment = os.stat(f"{folder}/{name}").st_mtime
+            moment = os.stat(f"{live.folder}/{name}").st_mtime
         except OSError:
             continue
-        if started_at <= moment <= now:
+        if live.started_at <= moment <= now:
             return moment
     return now

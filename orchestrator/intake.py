@@ -195,7 +195,8 @@ class Intake:
         self.waiting.put(entry, unmet, now)
         if cycle := self.waiting.cycle(task):
             self.waiting.take(task.id)
-            self._reject(name, task.id, f"closes a cycle of dependencies: {' → '.join(cycle)}; remove one of them")
+            shown = cycle if len(cycle) <= 10 else [*cycle[:5], "…", *cycle[-4:]]
+            self._reject(name, task.id, f"closes a cycle of dependencies: {' → '.join(shown)}; remove one of them")
             return
         if not attempt.made and self._looked:
             self._tell("submitted", task.id, task.title)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 
 ID_LIMIT = 100  # characters; 180 bytes at most
+PATH_LIMIT = 1000  # characters; each part of a path is looked up with all before it
 _ID = re.compile(r"\w[\w.-]*")
 _RESERVED = re.compile(r".*(_result|_agent_\d+)")  # names of the files beside a task
 _NUMBERS = re.compile(r"(\d+)")
@@ -35,20 +36,35 @@ def id_problem(text: str) -> str:
 
 
 def id_from_stem(stem: str) -> str:
-    """The id of a file that states none: its stem, with what an id may not hold as '_'."""
+    """The id of a file that states none: its stem, with what an id may not hold as '_'; a long one is cut, and ends
+    with a number of its own."""
     text = unicodedata.normalize("NFC", stem.encode("utf-8", "replace").decode())
-    text = re.sub(r"[^\w.-]", "_", text).lstrip(".-")[:ID_LIMIT]
+    whole = re.sub(r"[^\w.-]", "_", text).lstrip(".-")
+    text = whole[:ID_LIMIT]
     while len(text.encode()) > 180:
         text = text[:-1]
+    if text != whole:  # two long names may begin alike
+        import zlib
+
+        text = f"{text[:-9]}_{zlib.crc32(whole.encode()):08x}"
     if _RESERVED.fullmatch(text):
         text += "_task"
     return text if not id_problem(text) else ""
+
+
+def agent_problem(agent: str, known: Sequence[str]) -> str:
+    """Why a task cannot prefer this agent; "" if it can, or if nobody knows which there are."""
+    if not agent or not known or agent in known:
+        return ""
+    return f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them"
 
 
 def path_problem(text: str) -> str:
     """Why `text` cannot name a file below the root; "" if it can. Looks at the words only."""
     if not text or "\0" in text:
         return "is empty" if not text else "holds a NUL"
+    if len(text) > PATH_LIMIT:
+        return f"is longer than {PATH_LIMIT:,} characters"
     if text.startswith(("/", "~")) or ".." in text.split("/"):
         return f"{printable(text)!r} leaves the root; write it relative to the root"
     return ""
@@ -74,7 +90,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The known word most like `word`, as ` (did you mean 'x'?)`, or ""."""
     import difflib
 
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word)[:100], list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

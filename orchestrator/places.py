@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 
+from orchestrator import plain
 from orchestrator.errors import OrchestrateError
 from orchestrator.names import id_problem, natural, printable
 from orchestrator.states import ENDED, State
 
+BUILT_IN = ("research", "analysis", "synthesis", "validation")  # specialists that are everywhere
 IGNORED_ENDINGS = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig")
 
 
@@ -55,6 +58,25 @@ def _is_id_name(name: str) -> bool:
 def is_strange(entry: os.DirEntry[str]) -> bool:
     """A folder in pending/: nobody would ever look into it, so it is named instead of passed over."""
     return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+
+
+def beside_config(root: str) -> list[str]:
+    """Whom a task may ask for by name besides the agents of config.yaml: workers that have registered, their types,
+    and specialists."""
+    found = [*BUILT_IN, *(name[:-3] for name in _listed(f"{root}/agents") if name.endswith(".md"))]
+    for name in _listed(f"{root}/.orchestrator/workers"):
+        if name.endswith(".yaml"):
+            found.append(name[:-5])
+            try:
+                with open(f"{root}/.orchestrator/workers/{name}", encoding="utf-8", opener=plain.opener) as file:
+                    found.append(str(json.load(file)["agent_type"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+    return found
+
+
+def _listed(folder: str) -> list[str]:
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
 class Places:

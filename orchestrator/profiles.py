@@ -31,11 +31,11 @@ from orchestrator.checking import Frozen, checked
 from orchestrator.config import AgentConfig
 from orchestrator.errors import AlreadyExists, InvalidConfig, InvalidTask, NotFound, OrchestrateError
 from orchestrator.names import nearest, printable
+from orchestrator.places import BUILT_IN
 from orchestrator.reading import parse_mapping
 from orchestrator.task import Words
 
 FOLDER = "agents"  # below the root
-BUILT_IN = ("research", "analysis", "synthesis", "validation")
 MODEL_FLAG = {"claude": "--model", "codex": "--model", "gemini": "--model", "cursor": "--model"}
 TOOLS_FLAG = {"claude": "--tools"}  # others are told in words
 _NAME = re.compile(r"[A-Za-z0-9][\w-]{0,63}", re.ASCII)

@@ -2,9 +2,9 @@
 `InvalidTask`.
 
 PyYAML alone is not safe for this: some 25 KB of nesting end the process inside libyaml,
-366 bytes of merge keys run for a minute, aliases explode in whatever walks them later,
-duplicate keys pass in silence, and YAML 1.1 turns `no`, `12:30` and `010` into other things.
-So a pass over the events comes first and stops early; then a loader of our own builds YAML
+366 bytes of merge keys and two megabytes of %TAG lines run for a minute, aliases explode in
+whatever walks them later, duplicate keys pass in silence, and YAML 1.1 turns `no`, `12:30` and
+`010` into other things. So a pass over the events comes first and stops early; then a loader of our own builds YAML
 1.2's core types only, with string keys, each once.
 """
 
@@ -29,6 +29,7 @@ EVENT_LIMIT = 20_000
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONFLICT = re.compile(rb"^(<{7} |>{7} |\|{7} )", re.MULTILINE)
+_TAG_LINE = re.compile(rb"^%TAG\b", re.MULTILINE)
 
 
 class _Loader(_Base):  # type: ignore[misc]
@@ -144,6 +145,8 @@ def parse_mapping(content: bytes) -> dict[str, Any]:
         raise InvalidTask("holds a NUL byte; it is not text")
     if _CONFLICT.search(content):
         raise InvalidTask("holds merge-conflict markers (<<<<<<<); resolve them and put it here again")
+    if _TAG_LINE.search(content):  # libyaml compares each with all before it
+        raise InvalidTask("holds a %TAG line; plain values only")
     if not text.strip():
         raise InvalidTask("is empty; the smallest task is one line: description: what to do")
     try:
@@ -174,6 +177,8 @@ def parse_mapping(content: bytes) -> dict[str, Any]:
 
 def line_of(content: bytes, key: str) -> str:
     """`line 3: ` for the line on which a key of the outermost mapping stands; "" if it cannot be told."""
+    if len(key) > 100:
+        return ""  # a pattern of megabytes takes seconds to compile
     text = content.decode("utf-8-sig", "replace")
     word = rf"""["']?{re.escape(key)}["']?\s*:"""
     match = re.search(rf"^{word}", text, re.MULTILINE) or re.search(rf"[{{,]\s*{word}", text)

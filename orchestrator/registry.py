@@ -21,7 +21,8 @@ from orchestrator.agents import AGENTS, adapter_for
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidConfig, InvalidTask
 from orchestrator.known import Known
-from orchestrator.names import nearest
+from orchestrator.names import nearest, printable
+from orchestrator.places import BUILT_IN
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.roster import STALE_SECONDS
 from orchestrator.router import AgentView
@@ -138,7 +139,7 @@ class AgentRegistry(Known):
 
     def names(self) -> list[str]:
         """What a task may name in `preferred_agent`: agents, workers, kinds of workers."""
-        own = (*self.specialists, *self.problems, *profiles.BUILT_IN)
+        own = (*self.specialists, *self.problems, *BUILT_IN)
         return list(dict.fromkeys([*self.agents, *own, *self.roster.names()]))
 
     def everybody(self, now: float) -> list[AgentView]:
@@ -178,7 +179,7 @@ class AgentRegistry(Known):
     def paused(self, name: str, now: float) -> str:
         """Why the agent takes no work now, such as "paused until 14:05 (rate limit)"; "" if it does."""
         name = self.base(name)
-        if missing := self._missing_lately(name, now):
+        if missing := self.missing_lately(name, now):
             return missing
         pause = self._pauses.get(name)
         return f"paused until {clock(pause.until)} ({pause.reason})" if pause and pause.holds(now) else ""
@@ -194,8 +195,8 @@ class AgentRegistry(Known):
             reasons.append(f"{name} {reason}")
         return "; ".join(reasons) or "there is none"
 
-    def _missing_lately(self, name: str, now: float) -> str:
-        # Looked up again every ten seconds at most: PATH is searched on disk.
+    def missing_lately(self, name: str, now: float) -> str:
+        """`missing`, looked up again every ten seconds at most: PATH is searched on disk."""
         then, answer = self._missing.get(name, (-1e9, ""))
         if not 0 <= now - then < 10:
             answer = self.missing(name)
@@ -291,4 +292,4 @@ def wants(names: Iterable[str], preferred: str) -> str:
     from orchestrator.agents import AGENTS
 
     known = [*names, *AGENTS]
-    return "" if preferred in known else f"unknown agent {preferred!r}{nearest(preferred, known)}"
+    return "" if preferred in known else f"unknown agent {printable(preferred)!r}{nearest(preferred, known)}"

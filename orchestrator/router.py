@@ -246,6 +246,14 @@ def unroutable(task: Task, agents: Sequence[AgentView]) -> str:
     return f"no agent can do it: {wanted[0].name} {why}"
 
 
+def stranded(task: Task, agents: Sequence[AgentView], missing: Callable[[str], str]) -> str:
+    """Why only a person can get this task going: no agent could do it, or those that could have no program; or ""."""
+    if reason := unroutable(task, agents):
+        return reason
+    lacks = {agent.name: missing(agent.name) for agent in agents if not refusal(agent, task)}
+    return "; ".join(f"{name} {lack}" for name, lack in lacks.items()) if all(lacks.values()) else ""
+
+
 def why_waiting(
     entry: Entry,
     agents: Sequence[AgentView],

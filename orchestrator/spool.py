@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from orchestrator import files, ids, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, QueueFull, Refused
-from orchestrator.names import id_problem, nearest, printable
-from orchestrator.places import Places, find_root, is_task_name
+from orchestrator.names import agent_problem, id_problem, nearest, printable
+from orchestrator.places import Places, beside_config, find_root, is_task_name
 from orchestrator.states import MOVES, State
 from orchestrator.together import Together
 from orchestrator.writing import Value, to_yaml
@@ -52,20 +52,23 @@ class Spool(Places):
         """Add a task, durably: its description, or all its fields; its id (`task_001`, … if none is given).
 
         Any number of processes at once get different ids. While config.yaml is broken, its last good version
-        counts. Raises InvalidTask, AlreadyExists, QueueFull; nothing was added then.
+        counts. Raises InvalidTask, AlreadyExists, QueueFull, NotFound (the root); nothing was added then.
         """
         from orchestrator import config
         from orchestrator.task import parse
 
+        if not os.path.isdir(self.root):
+            raise NotFound(f"{self.root}: no such folder")
         values = {**({"description": task} if isinstance(task, str) else task), **fields}
-        parse(to_yaml(values), "task")
-        max_size, unique, _ = config.brief(config.load_or_last(self.root)[0])
+        wanted = parse(to_yaml(values), "task").preferred_agent
+        max_size, unique, known = config.brief(config.load_or_last(self.root)[0])
+        if problem := agent_problem(wanted or "", known and [*known, *beside_config(self.root)]):
+            raise InvalidTask(problem)
         return self.put(values, max_size, unique)
 
     def put(self, fields: Mapping[str, Value], max_size: int = 1000, unique: bool = False) -> str:
         """`add` for fields that were checked already; loads no YAML parser and no models."""
-        given = str(fields.get("id") or "")
-        if given and (problem := id_problem(given)):
+        if (given := str(fields.get("id") or "")) and (problem := id_problem(given)):
             raise InvalidTask(f"id {problem}")
         self.make_folders()
         with locks.locked(f"{self.own}/ids.lock"):
@@ -106,13 +109,17 @@ class Spool(Places):
 
     def _to_pending(self, task_id: str, before: State) -> None:
         mine, there = self.path(before, task_id), self.path(State.PENDING, task_id)
-        with locks.locked(f"{self.own}/release.lock"):  # nobody takes it for a copy meanwhile
-            if not plain.same(mine, there):
+        with self._releasing():  # nobody takes it for a copy meanwhile
+            if plain.same(mine, there):  # a copy came back meanwhile (git reset); nothing is lost under it
+                os.replace(mine, there)
+            else:
                 self._move(mine, there, before, State.PENDING)
-                return
-            os.replace(mine, there)  # a copy came back meanwhile (git reset); nothing is lost under it
         for path in (mine, there):
             self._together.folder(os.path.dirname(path))
+
+    def _releasing(self) -> AbstractContextManager[None]:
+        files.make_folders(self.own)
+        return locks.locked(f"{self.own}/release.lock")
 
     def place_result(self, task_id: str, state: State, run_result: str) -> None:
         """Give a run's result its name beside where the task is about to go. Twice does no harm."""
@@ -151,7 +158,7 @@ class Spool(Places):
 
     def drop_copy(self, path: str, kept: str) -> bool:
         """Remove a file if `kept` holds the same bytes; False, and nothing was done, if it does not."""
-        with locks.locked(f"{self.own}/release.lock"):  # and does not come back to its place meanwhile
+        with self._releasing():  # and does not come back to its place meanwhile
             dropped = plain.drop_copy(path, kept, self._drafts)
         self._together.folder(os.path.dirname(path))
         return dropped
@@ -206,14 +213,8 @@ class Spool(Places):
 
     def sweep_drafts(self, now: float) -> int:
         """Remove what writers that died left half made."""
-        folders = (
-            self._drafts,
-            self.runs,
-            self.own,
-            f"{self.own}/agents",
-            *(f"{self.tasks}/{state}" for state in State),
-        )
-        return sum(files.sweep_drafts(folder, now) for folder in folders)
+        ours = (self._drafts, self.runs, self.own, f"{self.own}/agents")
+        return sum(files.sweep_drafts(folder, now) for folder in (*ours, *(f"{self.tasks}/{one}" for one in State)))
 
     # -- what a person says -----------------------------------------------------------------
 

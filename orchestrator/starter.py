@@ -209,7 +209,9 @@ class Starter:
         live = one.live
         try:
             started = self._launch.start(live.folder, one.argv, one.env, self.queue.root, one.stdin)
-        except (OSError, ValueError, OrchestrateError) as error:
+        except ValueError as error:  # a NUL: it is this task's, and no fault of the agent's
+            return Outcome.AGENT_ERROR, f"cannot be started: {error}"
+        except (OSError, OrchestrateError) as error:
             if is_lack(error):
                 raise
             return Outcome.NOT_STARTED, f"cannot start it: {getattr(error, 'strerror', '') or error}"

@@ -99,6 +99,13 @@ class Task(Frozen):
             raise ValueError("is empty; say what to do")
         return value
 
+    @field_validator("run")
+    @classmethod
+    def _script(cls, value: str | None) -> str | None:
+        if "\0" in (value or ""):
+            raise ValueError("holds a NUL, which no script may")
+        return value
+
     @field_validator("dependencies")
     @classmethod
     def _dependencies(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -185,6 +185,8 @@ class Waiting:
 
     def cycle(self, task: Task) -> list[str]:
         """The path of a dependency cycle that `task` would close: [a, b, a]; [] if there is none."""
+        if not self.is_awaited(task.id):
+            return []  # else each of a long chain would walk all of it
         path: list[str] = [task.id]
         seen: set[str] = set()
         stack = [iter(task.dependencies)]

@@ -26,14 +26,7 @@ from orchestrator.agents.base import (
 from orchestrator.agents.flags import Words, joined, refuse_longer, split_at, unless_set
 from orchestrator.agents.lookup import count_at, found, number_at, text_at
 from orchestrator.agents.shell import ONLY_SHELL
-from orchestrator.agents.wording import (
-    after_success,
-    class_of,
-    complaint,
-    one_line,
-    reset_time,
-    without_ending,
-)
+from orchestrator.agents.wording import after_success, class_of, complaint, one_line, reset_time, without_ending
 from orchestrator.states import Outcome
 
 if TYPE_CHECKING:

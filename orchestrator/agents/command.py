@@ -35,16 +35,20 @@ class CommandAgent:
     def invoke(self, request: Request) -> Invocation:
         settings = request.settings
         steps(settings.answer)  # a path that cannot be read is told before a run is spent on it
-        values = {"{output_file}": request.output_path}
-        added: Words = ()
-        if settings.prompt == "argument":
-            added = _put(values, "{prompt}", request.prompt, request.words)
-        elif settings.prompt == "file":
-            added = _put(values, "{prompt_file}", request.prompt_path, request.words)
+        places = {"stdin": "", "argument": "{prompt}", "file": "{prompt_file}"}
+        values = {
+            "{prompt}": request.prompt,
+            "{prompt_file}": request.prompt_path,
+            "{output_file}": request.output_path,
+        }
+        put = [place for place in ("{prompt}", "{prompt_file}") if any(place in word for word in request.words)]
+        wanted = places[settings.prompt]
+        # Where no word has a place for it, it is the last; where one has, that says how it is handed over.
+        added = (values[wanted],) if wanted and not put else ()
         argv = tuple(_filled(word, values) for word in request.words) + added
-        if settings.prompt == "argument":
+        if "{prompt}" in (*put, wanted):
             _refuse_as_argument(argv)
-        return Invocation(argv, stdin=settings.prompt == "stdin")
+        return Invocation(argv, stdin=not wanted and not put)
 
     def read(self, evidence: Evidence) -> Answer:
         settings = evidence.settings
@@ -61,12 +65,6 @@ class CommandAgent:
 
     def answered(self, last_line: str) -> bool:
         return False
-
-
-def _put(values: dict[str, str], place: str, value: str, words: Words) -> Words:
-    """Have `place` filled where it stands, else the value as a last argument."""
-    values[place] = value
-    return () if any(place in word for word in words) else (value,)
 
 
 def _filled(word: str, values: dict[str, str]) -> str:
@@ -98,7 +96,7 @@ def _read_json(path: str, whole: str, answer: str) -> Answer:
         wanted = answer or "a document"
         return Answer(Outcome.UNREADABLE, error=f"no JSON in its output, where {wanted} was looked for")
     if text is None:
-        return Answer(Outcome.UNREADABLE, error=f"its JSON output has nothing at {answer}")
+        return Answer(Outcome.UNREADABLE, error=f"its JSON output has nothing at {answer} (`answer:` of its agent)")
     if not text.strip():
         return Answer(Outcome.UNREADABLE, error=f"its JSON output is empty at {answer}")
     return Answer(Outcome.SUCCESS, text)

@@ -11,16 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.agents.base import (
-    Answer,
-    Evidence,
-    Invocation,
-    Request,
-    Tokens,
-    has_flag,
-    json_lines,
-    tail_text,
-)
+from orchestrator.agents.base import Answer, Evidence, Invocation, Request, Tokens, has_flag, json_lines, tail_text
 from orchestrator.agents.claude import said_result
 from orchestrator.agents.flags import Words, joined, refuse_longer, split_at, unless_set, without
 from orchestrator.agents.lookup import count_at, found, text_at

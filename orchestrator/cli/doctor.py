@@ -8,10 +8,11 @@ import sys
 import tempfile
 import time
 
-from orchestrator import config, files, locks, plain, process
+from orchestrator import config, files, locks, plain, process, router
 from orchestrator.agents import adapter_for
 from orchestrator.checkup import Fault, faults
 from orchestrator.cli.setup import IGNORED
+from orchestrator.cli.views import Views
 from orchestrator.context import Context
 from orchestrator.errors import InvalidConfig, InvalidTask
 from orchestrator.names import counted, printable
@@ -55,6 +56,7 @@ def examine(root: str) -> list[Finding]:
             "reads well" if os.path.exists(f"{root}/config.yaml") else "there is none; all defaults",
         )
         _agents(queue, settings, say)
+        _stranded(root, say)
     except InvalidConfig as error:
         say("problem", "config.yaml", str(error).removeprefix(f"{root}/config.yaml: "))
     from orchestrator.hold import running_pid
@@ -103,6 +105,17 @@ def _agents(queue: Spool, settings: config.Config, say: object) -> None:
             say("note", f"agent {name}", f"found at {where}, but not in config.yaml; add '{name}:' under agents")
     if not registry.agents:
         say("problem", "agents", "none is enabled; nothing can run")
+
+
+def _stranded(root: str, say: object) -> None:
+    assert callable(say)
+    views = Views(root)
+    agents, registry = views.agents(), views.registry()
+    lost = [(e.task.id, why) for e in views.waiting() if (why := router.stranded(e.task, agents, registry.missing))]
+    for task_id, why in lost[:5]:
+        say("problem", f"task {task_id}", f"no agent here can do it: {why}")
+    if len(lost) > 5:
+        say("problem", "tasks", f"… and {len(lost) - 5} more; 'orchestrate tasks --status pending' has the reasons")
 
 
 def _file_system(queue: Spool, say: object) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from orchestrator import config, profiles
+from orchestrator import config, places, profiles
 from orchestrator.cli.submit import fields_of, refuse_unknown_agent
 from orchestrator.errors import InvalidConfig, InvalidTask, OrchestrateError
 from orchestrator.names import page_name, printable
@@ -194,7 +194,7 @@ def _specialists(root: str) -> list[tuple[str, str]]:
 def _agent_names(root: str) -> list[str]:
     try:
         table = config.load(root).agent_table()
-        return [*table, *profiles.BUILT_IN, *profiles.names(root), *Roster(f"{root}/.orchestrator").names()]
+        return [*table, *places.BUILT_IN, *profiles.names(root), *Roster(f"{root}/.orchestrator").names()]
     except InvalidConfig:
         return []
 

@@ -13,7 +13,7 @@ from orchestrator.names import printable
 from orchestrator.places import is_slot
 from orchestrator.states import State
 
-OUTPUT_LINES = 40  # of the answer, on the page
+PAGE_LINES = 40  # of the answer or a field, on the page; the files hold all
 
 
 def print_task(root: str, found: dict[str, Any]) -> None:
@@ -31,8 +31,7 @@ def print_task(root: str, found: dict[str, Any]) -> None:
         text = _words(value)
         lines = text.splitlines() or [""]
         print(f"{key}: {_safe(lines[0])}")
-        for line in lines[1:]:
-            print(f"    {_safe(line)}")
+        _print_lines(lines[1:])
     for one in found["runs"]:
         extra = [f"exit {one['exit_code']}"] if one["exit_code"] is not None else []
         if one["tokens"]:
@@ -59,10 +58,14 @@ def print_task(root: str, found: dict[str, Any]) -> None:
         with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
             lines = file.read(200_000).splitlines()
         print(f"\noutput  {found['output']}\n")
-        for line in lines[:OUTPUT_LINES] or ["(it is empty)"]:
-            print(f"    {_safe(line)}")
-        if len(lines) > OUTPUT_LINES:
-            print(f"    … {len(lines) - OUTPUT_LINES} more lines")
+        _print_lines(lines or ["(it is empty)"])
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines[:PAGE_LINES]:
+        print(f"    {_safe(line)}")
+    if len(lines) > PAGE_LINES:
+        print(f"    … {len(lines) - PAGE_LINES} more lines")
 
 
 def _words(value: object) -> str:
@@ -79,4 +82,5 @@ def session(run: dict[str, Any]) -> str:
 
 def _safe(line: str) -> str:
     """What an agent wrote, without what could drive a terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else "�" for c in line[:2000])
+    shown = "".join(c if c.isprintable() or c == "\t" else "�" for c in line[:2000])
+    return f"{shown}…" if len(line) > 2000 else shown

@@ -23,6 +23,24 @@ class Settings(NamedTuple):
 
 def settings(root: str) -> Settings:
     """From the compiled copy, if that is current; else from config.yaml."""
+    if (kept := _current(root)) is not None:
+        return kept
+    from orchestrator.config import brief
+
+    return Settings(*brief(usable(root, keep=True)))
+
+
+def problem(root: str) -> str:
+    """What is wrong with config.yaml; "" if nothing is. It is read only if it is not the one that was last read well."""
+    if _current(root) is not None:
+        return ""
+    from orchestrator.config import load_or_last
+
+    return load_or_last(root, keep=True)[1]
+
+
+def _current(root: str) -> Settings | None:
+    """From the compiled copy alone; None if that is of another config.yaml."""
     import json
 
     try:
@@ -36,21 +54,19 @@ def settings(root: str) -> Settings:
             return Settings(*kept["brief"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    from orchestrator.config import brief
-
-    return Settings(*brief(usable(root, keep=True)))
+    return None
 
 
 def usable(root: str, keep: bool = False) -> Config:
     """config.yaml; while it is broken the last good one, and a line on stderr."""
     from orchestrator import config
 
-    found, problem = config.load_or_last(root, keep)
-    if problem:
-        _warn(problem)
+    found, wrong = config.load_or_last(root, keep)
+    if wrong:
+        _warn(wrong)
     return found
 
 
 @functools.cache  # once, however often it is read
-def _warn(problem: str) -> None:
-    print(f"orchestrate: {problem}; until it is mended the last good settings count", file=sys.stderr)
+def _warn(text: str) -> None:
+    print(f"orchestrate: {text}; until it is mended the last good settings count", file=sys.stderr)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from orchestrator import plain, progress
+from orchestrator.cli.settings import problem
 from orchestrator.locks import is_locked
 from orchestrator.names import printable
 from orchestrator.places import is_slot
@@ -13,7 +15,7 @@ from orchestrator.spool import Spool, find_root
 from orchestrator.states import State
 
 STALE_SECONDS = 60.0  # without a sign of life
-NEEDS_YOU = 5  # tasks in review that are named
+NEEDS_YOU = 5  # tasks of a kind that are named
 
 
 def flat(path: str) -> dict[str, str]:
@@ -73,14 +75,16 @@ def view(root: str) -> dict[str, object]:
         for one in (queue.ids(State.REVIEW) if counts["review"] else [])
     ]
     runs = dispatcher(root)
+    lacks = stranded(root) if runs else {}
     return {
         "root": root,
         "dispatcher": runs and {**runs, "quiet_seconds": _age(f"{queue.own}/heartbeat", now)},
         "halted": halted(root) or None,
         "counts": counts,
         "running": running,
-        "agents": _agents(root, [str(row["agent_type"]) for row in running], now),
+        "agents": _agents(root, [str(row["agent_type"]) for row in running], lacks.get("missing", {}), now),
         "review": review,
+        "stranded": {"count": lacks.get("count", 0), "tasks": lacks.get("tasks", {})},
     }
 
 
@@ -92,6 +96,17 @@ def how_far(percent: float | None, finding: object) -> str:
 
     text = finding if isinstance(finding, str) else json.dumps(finding, ensure_ascii=False)
     return f", {percent:g} %" + (f": {printable(' '.join(text.split()), 100)}" if finding is not None else "")
+
+
+def stranded(root: str) -> dict[str, Any]:
+    """What the dispatcher said of tasks that no agent here can do, and of agents without a program."""
+    import json
+
+    try:
+        with open(f"{root}/.orchestrator/stranded.json", encoding="utf-8", opener=plain.opener) as file:
+            return dict(json.load(file))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def halted(root: str) -> str:
@@ -128,7 +143,7 @@ def _local(moment: str) -> str:
     return time.strftime("%b %d %H:%M:%S", time.localtime(seconds))
 
 
-def _agents(root: str, busy: list[str], now: float) -> list[dict[str, object]]:
+def _agents(root: str, busy: list[str], missing: dict[str, str], now: float) -> list[dict[str, object]]:
     slots = (dispatcher(root) or {}).get("agents") or dict.fromkeys(busy, 0)
     assert isinstance(slots, dict)
     rows: list[dict[str, object]] = []
@@ -143,6 +158,7 @@ def _agents(root: str, busy: list[str], now: float) -> list[dict[str, object]]:
                 "busy": busy.count(name),
                 "paused_until": until if current else None,
                 "reason": pause.get("reason", "") if current else "",
+                "missing": missing.get(name),
             }
         )
     return rows
@@ -150,7 +166,8 @@ def _agents(root: str, busy: list[str], now: float) -> list[dict[str, object]]:
 
 def show(root: str, as_json: bool) -> int:
     """Print it."""
-    found = view(find_root(root))
+    root = find_root(root)
+    found = {**view(root), "problem": problem(root) or None}
     if as_json:
         import json
 
@@ -171,6 +188,9 @@ def show(root: str, as_json: bool) -> int:
         print(f"dispatcher  {paint.bad('not running')} ('orchestrate start')")
     if found["halted"]:
         print("halted      " + fold(paint.bad(str(found["halted"])), 12))
+    if found["problem"]:
+        text = f"{found['problem']}; until it is mended the last good settings count"
+        print("config      " + fold(paint.bad(text), 12))
     order = ("pending", "assigned", "completed", "failed", "review", "rejected")
     print(
         "tasks       "
@@ -179,8 +199,9 @@ def show(root: str, as_json: bool) -> int:
     for row in found["agents"]:  # type: ignore[attr-defined]
         until = paint.bad(f"paused until {_local(row['paused_until'])}") if row["paused_until"] else ""
         of = f" of {row['slots']}" if row["slots"] else ""
-        paused = f"  {until} ({row['reason']})" if until else ""
-        print("agent       " + fold(f"{row['name']}: {row['busy']}{of} busy{paused}", 12))
+        paused = f"  {until} ({row['reason']}); '{_RESUME} {row['name']}' ends that" if until else ""
+        lacks = f"  {paint.bad(row['missing'])}" if row["missing"] else ""
+        print("agent       " + fold(f"{row['name']}: {row['busy']}{of} busy{lacks or paused}", 12))
     for row in found["running"]:  # type: ignore[attr-defined]
         on = "on " if is_slot(row["agent_id"]) else ""
         far = how_far(row["percent"], row["finding"])
@@ -188,10 +209,29 @@ def show(root: str, as_json: bool) -> int:
         quiet = float(row["quiet_seconds"])
         silent = f"  {paint.warm(f'quiet for {span(quiet)}')}" if quiet > STALE_SECONDS else ""
         print("running     " + fold(f"{row['task_id']}  {span(row['seconds'])}  {where}{silent}  {row['title']}", 12))
-    review = found["review"]
-    assert isinstance(review, list)
-    for row in review[:NEEDS_YOU]:
-        print("needs you   " + fold(f"{row['task_id']}  {row['reason']}", 12))
-    if len(review) > NEEDS_YOU:
-        print(f"needs you   … and {len(review) - NEEDS_YOU} more: orchestrate tasks --status review")
+    needs: list[tuple[str, str]] = []
+    for row in found["agents"]:  # type: ignore[attr-defined]
+        if advice := row["paused_until"] and _advice(row["reason"]):
+            needs.append((row["name"], f"{row['reason']}: {advice}, then '{_RESUME} {row['name']}'"))
+    review = [(row["task_id"], row["reason"]) for row in found["review"]]  # type: ignore[attr-defined]
+    lost: Any = found["stranded"]
+    for rows, count, state in ((review, len(review), "review"), ([*lost["tasks"].items()], lost["count"], "pending")):
+        needs += rows[:NEEDS_YOU]
+        needs += (
+            [("…", f"and {count - NEEDS_YOU} more: orchestrate tasks --status {state}")] if count > NEEDS_YOU else []
+        )
+    for who, why in needs:
+        print("needs you   " + fold(f"{who}  {why}", 12))
     return 0
+
+
+_RESUME = "orchestrate agents --resume"
+
+
+def _advice(reason: str) -> str:
+    """What a person has to do about a pause; "" if it is over by itself."""
+    from orchestrator.retry import RULES
+    from orchestrator.states import Outcome
+
+    rules = {rule.paused_by or str(one): rule for one, rule in RULES.items() if one in (Outcome.AUTH, Outcome.QUOTA)}
+    return rules[reason].advice if reason in rules else ""

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.cli.settings import settings
 from orchestrator.errors import InvalidTask
-from orchestrator.names import PRIORITIES, id_problem, nearest, page_name, path_problem, printable
+from orchestrator.names import PRIORITIES, agent_problem, id_problem, page_name, path_problem, printable
+from orchestrator.places import beside_config
 from orchestrator.spool import Spool
 from orchestrator.writing import Value
 
@@ -108,34 +109,9 @@ def submit(root: str, fields: Mapping[str, Value]) -> str:
 
 def refuse_unknown_agent(root: str, fields: Mapping[str, Value]) -> None:
     """Raises InvalidTask if the task names an agent that nobody knows."""
-    agent, known = str(fields.get("preferred_agent") or ""), settings(root).agents
-    if agent and known and agent not in (*known, *_workers(root)) and not _is_specialist(root, agent):
-        raise InvalidTask(f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them")
-
-
-def _is_specialist(root: str, name: str) -> bool:
-    if os.path.basename(name) == name and os.path.exists(f"{root}/agents/{name}.md"):
-        return True
-    from orchestrator import profiles
-
-    return name in profiles.BUILT_IN
-
-
-def _workers(root: str) -> set[str]:
-    """Ids and types of the workers that have registered."""
-    import json
-
-    found: set[str] = set()
-    folder = f"{root}/.orchestrator/workers"
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        if name.endswith(".yaml"):
-            found.add(name[:-5])
-            try:
-                with open(f"{folder}/{name}", encoding="utf-8") as file:
-                    found.add(str(json.load(file)["agent_type"]))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-    return found
+    known = settings(root).agents
+    if problem := agent_problem(str(fields.get("preferred_agent") or ""), known and [*known, *beside_config(root)]):
+        raise InvalidTask(problem)
 
 
 def _split(values: Sequence[str]) -> list[str]:

@@ -136,12 +136,9 @@ class Views:
             return "just claimed", said
         folder = self.queue.run_folder(task_id, said[2])
         over = os.path.exists(f"{folder}/exit") and not runs.is_alive(folder) and not dispatcher(self.root)
-        if not is_slot(said[0]):
-            percent, finding = progress.last(folder)
-            return f"{said[1]} {said[0]}, run {said[2]}{how_far(percent, finding)}", said
-        return f"{said[1]} on {said[0]}, run {said[2]}{how_far(*progress.last(folder))}" + (
-            ", has ended; the next start judges it" if over else ""
-        ), said
+        how = ", is being cancelled" if os.path.exists(f"{folder}/cancelled") else ""
+        how = how_far(*progress.last(folder)) + (", has ended; the next start judges it" if over else how)
+        return f"{said[1]} {'on ' if is_slot(said[0]) else ''}{said[0]}, run {said[2]}{how}", said
 
     def _slot(self, task_id: str) -> str:
         names = self.queue.assignments().get(task_id, [""])

@@ -111,10 +111,9 @@ def _held(views: Views, agents: list[AgentView]) -> set[str]:
     dependents: dict[str, list[str]] = {}
     held: list[str] = []
     for entry in views.waiting():
-        able = [agent.name for agent in agents if not router.refusal(agent, entry.task)]
         for one in entry.unmet:
             dependents.setdefault(one, []).append(entry.task.id)
-        if all(registry.missing(name) for name in able) or any(
+        if router.stranded(entry.task, agents, registry.missing) or any(
             views.state_of(one) in (None, State.FAILED, State.REVIEW) for one in entry.unmet
         ):
             held.append(entry.task.id)

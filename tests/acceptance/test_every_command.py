@@ -8,7 +8,7 @@ import re
 import signal
 from typing import Any
 
-from integration.driver import Driver, living, until
+from integration.driver import AGENT, Driver, living, until
 
 # command → (its words, the type of what --json prints); every command of the help is here, or a test fails
 COMMANDS: dict[str, tuple[tuple[str, ...], type]] = {
@@ -227,6 +227,35 @@ def test_doctor_says_by_its_exit_code_whether_something_has_to_be_mended(root: D
     assert root.run("doctor").returncode == 1
     (root.root / "config.yaml").write_text("agents: 7\n")
     assert root.run("doctor").returncode == 1
+
+
+def test_status_and_doctor_name_what_waits_for_ever_and_who_has_to_do_what(root: Driver) -> None:
+    root.configure({"fake": {"command": AGENT}, "ghost": {"command": "no-such-program-here"}})
+    root.drop("lost", preferred_agent="codex")
+    root.drop("gone", preferred_agent="ghost")
+    root.drop("hopeless", requirements=["sql"], dependencies=["gate"])
+    root.drop("held", dependencies=["gate"])
+    (root.root / ".orchestrator/agents").mkdir(parents=True, exist_ok=True)
+    until_when = "2099-01-01T00:00:00Z"
+    pause = f"paused_until: {until_when}\nreason: not logged in\nsince: 2020-01-01T00:00:00Z\n"
+    (root.root / ".orchestrator/agents/fake.yaml").write_text(pause)
+    root.start()
+    until(lambda: root.json("status")["stranded"]["count"] == 3, what=lambda: root.ok("status"))
+    page = root.ok("status").splitlines()
+    needs = [line.removeprefix("needs you   ") for line in page if line.startswith("needs you")]
+    assert needs[0] == "fake  not logged in: log the agent in, then 'orchestrate agents --resume fake'"
+    assert sorted(line.partition("  ")[0] for line in needs[1:]) == ["gone", "hopeless", "lost"]
+    said = {line.partition("  ")[0]: line for line in needs}
+    assert "ghost cannot start: 'no-such-program-here' is not on PATH" in said["gone"]
+    assert "wants codex, which is not set up here" in said["lost"] and "needs capability sql" in said["hopeless"]
+    [fake, ghost] = [line for line in page if line.startswith("agent ")]
+    assert "(not logged in); 'orchestrate agents --resume fake' ends that" in fake and "cannot start" in ghost
+    found = {one["what"] for one in json.loads(root.run("doctor", "--json").stdout)["findings"] if one["level"] == "problem"}
+    assert found == {"agent ghost", "task lost", "task gone", "task hopeless"}
+    root.ok("agents", "--resume", "fake")
+    root.ok("cancel", "lost", "gone", "hopeless")
+    until(lambda: root.json("status")["stranded"] == {"count": 0, "tasks": {}}, what=lambda: root.ok("status"))
+    assert "needs you" not in root.ok("status")
 
 
 def test_ctrl_c_of_a_command_that_looks_on_ends_it_with_130_and_nothing_else(root: Driver) -> None:

@@ -185,7 +185,11 @@ def test_while_config_is_broken_looking_adding_and_cancelling_go_on_with_the_las
     for words in (("start",), ("start", "-f"), ("validate",), ("doctor",)):
         done = queue.run(*words)
         assert done.returncode == 1 and SAID.partition(": ")[2] in done.stderr + done.stdout, (words, done)
-    assert queue.run("status").stderr == ""
+    page = queue.run("status")
+    assert page.stderr == "" and f"{SAID}; until it is mended the last good settings count\n" in page.stdout
+    assert queue.json("status")["problem"].endswith(SAID)
+    queue.configure()
+    assert queue.json("status")["problem"] is None and "config  " not in queue.ok("status")
 
 
 def test_what_runs_is_cancelled_though_config_is_broken_and_no_dispatcher_runs(queue: Driver) -> None:

@@ -16,7 +16,9 @@ AGENT = CommandAgent()
     ("command", "prompt", "argv", "stdin"),
     [
         ("aider --yes", "stdin", ["aider", "--yes"], True),
-        ("aider {prompt} {prompt_file}", "stdin", ["aider", "{prompt}", "{prompt_file}"], True),
+        ("aider {prompt} {prompt_file}", "stdin", ["aider", "Do {output_file}.", "FOLDER/prompt.md"], False),
+        ("aider -m {prompt}", "file", ["aider", "-m", "Do {output_file}."], False),
+        ("sh -c 'cat {prompt_file}'", "stdin", ["sh", "-c", "cat FOLDER/prompt.md"], False),
         ("aider --message", "argument", ["aider", "--message", "Do {output_file}."], False),
         ("aider {prompt} --yes", "argument", ["aider", "Do {output_file}.", "--yes"], False),
         ("gemini --prompt={prompt}", "argument", ["gemini", "--prompt=Do {output_file}."], False),

@@ -179,6 +179,17 @@ def test_a_retry_from_review_counts_anew_and_a_completed_task_is_never_run_again
     assert refused.returncode == 1 and "is completed; a finished result never changes" in refused.stderr
 
 
+def test_a_nul_is_a_mistake_of_the_task_and_rests_no_agent(root: Driver) -> None:
+    root.configure({"shell": {}, "fake": {"command": AGENT, "env": {"X": "a\0b"}}}, retry={"max_retries": 0})
+    root.drop("script", run="echo a\0b")
+    for name in ("one", "two", "three", "four"):
+        root.drop(name, preferred_agent="fake")
+    root.start()
+    root.reach("review", "one", "two", "three", "four")
+    assert "holds a NUL" in root.rejected("script.yaml")
+    assert "embedded null byte" in root.result("four")["reason"] and "paused" not in root.log
+
+
 def test_a_status_for_which_the_disk_has_no_room_is_learned_from_the_wrapper_itself(root: Driver) -> None:
     """A folder in its place stands for a disk that takes none; else the work would be done once more."""
     root.configure({"shell": {}}, retry={"max_retries": 0})

@@ -127,6 +127,7 @@ def test_cancel_ends_a_running_task_with_all_that_it_started(root: Driver) -> No
     child = pid_in(root, "child")
     until(lambda: root.members("deaf"))
     root.ok("cancel", "one", "deaf")
+    assert root.json("show", "deaf")["reason"].endswith("run 1, is being cancelled")  # it is deaf for five seconds
     root.reach("failed", "one", "deaf")
     assert not living(child) and root.members() == []
     assert root.result("one")["status"] == root.result("deaf")["status"] == "cancelled"

@@ -26,7 +26,6 @@ from orchestrator.states import State
 from orchestrator.watch import Watch
 from orchestrator.watcher import Bell
 
-
 # Each command is a process of its own, forked from one that has loaded all of them: loading takes most of their time.
 COMMANDS = """
 import json, os, sys

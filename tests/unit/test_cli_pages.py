@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from helpers import write
 from typer.testing import CliRunner
@@ -32,6 +34,14 @@ def test_show_prints_the_words_that_a_person_writes(queue: Spool, capsys: pytest
     said = capsys.readouterr().out
     for line in ("priority: high", "timeout_minutes: 1", "context_required: false", "max_retries: 2", "subtasks: a, b"):
         assert f"\n{line}\n" in said
+
+
+def test_a_long_text_is_shortened_on_the_page_and_says_so(queue: Spool, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\n".join(("first", "y" * 9000, *(f"line {number}" for number in range(500))))
+    write(f"{queue.tasks}/pending/one.yaml", f"description: {json.dumps(text)}\n")
+    print_task(queue.root, Views(queue.root).show("one"))
+    said = capsys.readouterr().out.splitlines()
+    assert f"    {'y' * 2000}…" in said and said[-1] == "    … 461 more lines" and len(said) < 50
 
 
 def test_show_finds_the_result_and_the_runs_of_an_archived_task(queue: Spool) -> None:

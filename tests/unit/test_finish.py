@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import read, write
 
+from orchestrator import process
 from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig, Config
 from orchestrator.context import Context
@@ -121,6 +122,17 @@ def test_a_folder_in_the_place_of_a_result_is_put_aside(desk: Desk) -> None:
     assert os.path.isdir(f"{live.folder}/result.yaml.left1/x")
     assert os.path.isdir(f"{desk.queue.result_path(State.COMPLETED, 'a')}.left1/y")
     assert desk.queue.state_of("a") is State.COMPLETED
+
+
+def test_a_run_that_was_killed_ended_when_it_was_seen_to_end(desk: Desk) -> None:
+    """It wrote no exit status, and has said nothing for long."""
+    live = desk.run()
+    live.started_at -= 600
+    for name in ("stdout.log", "stderr.log"):
+        os.utime(f"{live.folder}/{name}", (time.time() - 500, time.time() - 500))
+    live.identity = process.identity(os.getpid())
+    live.stopped, live.stopped_why = Outcome.TIMEOUT, "as arranged"
+    assert abs(desk.finish(live).result.completed_at - time.time()) < 5
 
 
 def test_a_superseded_run_cannot_report(desk: Desk) -> None:

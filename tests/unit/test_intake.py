@@ -251,6 +251,9 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "text": ("please fix the login\n", "no mapping"),
     "comments": ("# later\n", "is empty but for comments"),
     "time beyond the calendar": ("description: x\ncreated_at: 0001-01-01T00:00:00+23:59\n", "created_at: "),
+    "key of 4 MB": (b"description: x\n? " + b"x" * 4_000_000 + b"\n: y\n", "unknown key 'xxx"),
+    "agent of 4 MB": (b"description: x\npreferred_agent: " + b"x" * 4_000_000, "unknown agent 'xxx"),
+    "path of 1 MB": (b"description: x\ncontext_files: [" + b"a/" * 500_000 + b"]\n", "longer than 1,000 characters"),
     "page with a nul": ('description: x\ncontext_required: ["a\\0b"]\n', "context"),
 }
 
@@ -273,7 +276,7 @@ def test_bad_input_is_kept_with_a_reason_of_one_line_and_delays_nothing_else(
     with open(f"{desk.queue.tasks}/rejected/bad.yaml", "rb") as file:
         assert file.read() == (content.encode() if isinstance(content, str) else content)
     (line,) = [text for kind, _, text in desk.told if kind == "rejected"]
-    assert words in line and line.isprintable()
+    assert words in line and line.isprintable() and len(line) < 600
     assert "hunter" not in line
 
 

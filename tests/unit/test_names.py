@@ -110,3 +110,9 @@ def test_nothing_that_moves_a_cursor_or_turns_text_round_is_shown(text: str) -> 
 def test_printable_text_is_shown_as_it_is_and_long_text_is_cut() -> None:
     assert printable("Größe → 任务") == "Größe → 任务"
     assert printable("x" * 500, 10) == "x" * 10 + "…"
+
+
+def test_two_long_names_that_begin_alike_are_two_ids() -> None:
+    ids = {id_from_stem("n" * 200 + end) for end in "ab"} | {id_from_stem("é" * 120 + end) for end in "ab"}
+    assert len(ids) == 4 and not any(map(id_problem, ids))
+    assert id_from_stem("n" * 100) == "n" * 100

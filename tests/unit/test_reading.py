@@ -94,6 +94,7 @@ BAD = {
     "half a pair escaped": (b'a: "\\ud800"\n', "is not YAML"),
     "huge number": (b"a: " + b"9" * 5000 + b"\n", "digits"),
     "number out of range": (b"a: 1e999\n", "out of range"),
+    "tag lines": (b"".join(b"%%TAG !a%d! b\n" % n for n in range(50_000)) + b"--- {a: b}\n", "holds a %TAG line"),
     "nested lists": (b"a: " + b"[" * 30_000, "nested deeper"),
     "nested mappings": (b"a: " + b"{a: " * 30_000, "nested deeper"),
     "nested blocks": (b"- " * 30_000, "nested deeper"),

@@ -107,6 +107,15 @@ def test_a_full_queue_takes_no_more(queue: Spool) -> None:
     assert queue.count(State.PENDING) == 2
 
 
+def test_an_agent_that_nobody_knows_and_a_root_that_is_none_are_refused(queue: Spool) -> None:
+    write(f"{queue.root}/config.yaml", "agents: {codex: {}}\n")
+    with pytest.raises(InvalidTask, match="did you mean 'codex'"):
+        queue.add("x", preferred_agent="codec")
+    with pytest.raises(NotFound, match="no such folder"):
+        Spool(f"{queue.root}/nowhere").add("x")
+    assert queue.ids(State.PENDING) == []
+
+
 def test_adding_leaves_no_draft(queue: Spool) -> None:
     queue.add({"description": "x"})
     assert os.listdir(f"{queue.tasks}/.drafts") == []
