@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from helpers import python, read, until, write
 
 from orchestrator import TaskQueue, runs
+from orchestrator.config import Config
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, Refused
 from orchestrator.pull import Assignment
+from orchestrator.reading import StillWritten
+from orchestrator.recovery import Recovery
+from orchestrator.registry import AgentRegistry
 from orchestrator.report import Held
+from orchestrator.returned import came_back
 from orchestrator.roster import STALE_SECONDS
+from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 from orchestrator.watch import Watch
 
@@ -399,3 +406,41 @@ def test_a_stopped_worker_that_reports_holds_its_run(desk: TaskQueue) -> None:
     child.communicate()
     until(lambda: watch.look(3 * STALE_SECONDS))
     assert desk.get_task_status(one).status == "pending"
+
+
+# -- beside a dispatcher that starts, and a scan ------------------------------------------------
+
+
+def test_what_a_worker_left_under_the_name_of_the_verdict_is_none(desk: TaskQueue) -> None:
+    task = desk.create_task("x", requirements=["web"])
+    mine = take(desk)
+    forged = runs.Result("other", "researcher", "worker", mine.run, Outcome.SUCCESS, 1.0, State.COMPLETED)
+    write(f"{os.path.dirname(mine.prompt_file)}/result.yaml", forged.to_yaml().decode())
+    assert desk.fail_task(task, "no", should_retry=False).state is State.FAILED
+    assert desk.state_of(task) is State.FAILED
+
+
+def test_a_result_whose_task_a_worker_is_about_to_move_stays(desk: TaskQueue) -> None:
+    task = desk.create_task("x", requirements=["web"])
+    mine = take(desk)
+    verdict = runs.Result(task, "researcher", "worker", mine.run, Outcome.SUCCESS, 1.0, State.COMPLETED)
+    write(f"{desk.run_folder(task, mine.run)}/result.yaml", verdict.to_yaml().decode())
+    desk.place_result(task, State.COMPLETED, f"{desk.run_folder(task, mine.run)}/result.yaml")
+    recovery = Recovery(desk, AgentRegistry(desk.root, Config(), {}), lambda *run: pytest.fail(str(run)), lambda *told: None)
+    recovery.run(time.time())
+    assert os.path.exists(desk.result_path(State.COMPLETED, task))
+
+
+def test_a_file_that_its_worker_has_just_given_back_is_no_copy_of_it(desk: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = desk.create_task("x", requirements=["web"])
+    take(desk)
+    drop = Spool.drop_copy
+
+    def given_back_first(queue: Spool, path: str, kept: str) -> bool:
+        desk.fail_task(task, "later", should_retry=True)
+        return drop(queue, path, kept)
+
+    monkeypatch.setattr(Spool, "drop_copy", given_back_first)
+    with pytest.raises(StillWritten):
+        came_back(desk, task, f"{task}.yaml", b"")
+    assert desk.state_of(task) is State.PENDING
