@@ -283,6 +283,8 @@ def _make_folder(path: str) -> None:
 
 
 def _read(path: str, limit: int = 4_000_000) -> str:
+    if not plain.is_plain(path):
+        return ""  # a link would show an agent what lies outside the root
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=plain.opener) as file:
             return file.read(limit)
