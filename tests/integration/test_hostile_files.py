@@ -274,7 +274,7 @@ def test_good_tasks_come_through_thousands_of_bad_files(root: Driver, tmp_path: 
         os.rename(tmp_path / "draft", pending / f"bad_{n}.yaml")
         if n % (count // len(good)) == 0:
             root.drop(good[n * len(good) // count], "@say well")
-    root.reach("completed", *good)
+    root.reach("completed", *good, seconds=120)
     rejected = root.root / "tasks/rejected"
     until(lambda: len(os.listdir(rejected)) == 2 * count, 120, lambda: len(os.listdir(rejected)))
     for n in range(count):
