@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import time
@@ -36,7 +37,7 @@ def print_log(root: str, task_id: str, number: int, errors: bool, raw: bool, fol
         return
     record = runs.read_record(folder) if folder else None
     readable = Readable() if record and record.adapter in KINDS and not errors and not raw else None
-    put = readable.take if readable else _write
+    put = readable.take if readable else _write if raw or not sys.stdout.isatty() else _Safe().take
     place = _copy(path, 0, put)
     while follow:
         over = _is_over(folder)
@@ -96,6 +97,22 @@ def _write(part: bytes) -> None:
     sys.stdout.buffer.write(part)
 
 
+def _harmless(text: str) -> str:
+    """Without what could drive a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+
+
+class _Safe:
+    """Prints what a program printed where a person looks."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def take(self, part: bytes) -> None:
+        """More of it; a character may be torn between two parts."""
+        print(_harmless(self._decoder.decode(part).replace("\r\n", "\n")), end="")
+
+
 class Readable:
     """Prints what a stream of events tells, whole lines of it."""
 
@@ -119,4 +136,4 @@ class Readable:
     def _put(self, text: str) -> None:
         if text:
             self._nothing = False
-            print("".join(c if c.isprintable() or c in "\n\t" else "�" for c in text), end="", flush=True)
+            print(_harmless(text), end="", flush=True)
