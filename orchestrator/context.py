@@ -97,7 +97,8 @@ class Context:
     def answer(self, task_id: str) -> tuple[str, str]:
         """(where it is, the text) of a completed task's answer, whatever bytes are in it; no text if there is none."""
         name = self.output_name(task_id)
-        return name, output.text(f"{self.root}/{name}", ANSWER_LIMIT)
+        path = f"{self.root}/{name}"  # a link would show an agent what lies outside the root
+        return name, output.text(path, ANSWER_LIMIT) if plain.is_plain(path) else ""
 
     def place_output(self, task_id: str, source: str) -> None:
         """Give the run's answer its name among the outputs; an older run's is replaced (its folder keeps it)."""

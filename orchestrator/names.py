@@ -90,7 +90,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The known word most like `word`, as ` (did you mean 'x'?)`, or ""."""
     import difflib
 
-    close = difflib.get_close_matches(str(word)[:100], list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -75,7 +75,7 @@ def compact(path: str, limit: int) -> None:
 def text(path: str, limit: int) -> str:
     """So many characters of a file, whatever bytes are in it; "" if there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=plain.opener) as file:
             return file.read(limit)
     except OSError:
         return ""

@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-from orchestrator import files
+from orchestrator import files, plain
 from orchestrator.errors import OrchestrateError
 
 PROGRESS_BYTES = 1_000_000  # of one report
@@ -36,7 +36,7 @@ def last(folder: str) -> tuple[float | None, Any]:
     """(percent, finding) of a run's last report; (None, None) if it has made none. A torn last line is passed over."""
     percent, finding = None, None
     try:
-        with open(f"{folder}/progress.jsonl", "rb") as file:
+        with open(f"{folder}/progress.jsonl", "rb", opener=plain.opener) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * PROGRESS_BYTES))
             lines = file.read().splitlines()
     except OSError:

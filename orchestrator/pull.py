@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-from orchestrator import files, history, hold, process, progress, prompt, runs
+from orchestrator import files, history, hold, plain, process, progress, prompt, runs
 from orchestrator.context import Context
 from orchestrator.ended import Finished, told
 from orchestrator.errors import AlreadyExists, Refused
@@ -281,7 +281,7 @@ def _locked(fd: int, seconds: float = 1.0) -> bool:
 def noted_run(path: str) -> int:
     """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain.opener) as file:
             match = _RUN.search(file.read(4096))
     except OSError:
         return 0

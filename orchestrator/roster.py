@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator import files, locks
+from orchestrator import files, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError
 from orchestrator.names import id_problem, natural, nearest, printable
 from orchestrator.reading import parse_mapping
@@ -159,7 +159,7 @@ class Roster:
             kept = self._kept.get(agent_id)
             if kept and kept[0] == stamp:
                 return kept[1]
-            with open(f"{self.folder}/{agent_id}.yaml", "rb") as file:
+            with open(f"{self.folder}/{agent_id}.yaml", "rb", opener=plain.opener) as file:
                 content = file.read(1_000_000)
             try:
                 values = json.loads(content)

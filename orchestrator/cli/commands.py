@@ -25,6 +25,7 @@ from orchestrator.errors import OrchestrateError, Refused
 from orchestrator.names import counted, printable
 from orchestrator.spool import Spool
 from orchestrator.states import State
+from orchestrator.writing import Value
 
 # -- the dispatcher -----------------------------------------------------------------------------
 
@@ -112,8 +113,7 @@ def add(
     Example: orchestrate add "Fix the login" --priority high --agent claude
     """
     from orchestrator.cli import intake
-    from orchestrator.cli.lane import row, said
-    from orchestrator.cli.submit import fields_of, submit
+    from orchestrator.cli.submit import fields_of
 
     here = root()
     options = {
@@ -128,11 +128,29 @@ def add(
         raise typer.BadParameter("--file, --stdin and --edit exclude each other")
     if text and (file or stdin):
         raise typer.BadParameter(f"TEXT and {'--file' if file else '--stdin'} exclude each other: what shall it do?")
-    if file or stdin or edit:
-        prepared = intake.prepare(here, file or [], stdin, edit, text or [], given)
+    if edit:
+        with intake.edited(here, text or [], given) as fields:
+            rows = _added(here, [fields], as_json)
     else:
-        prepared = [fields_of(text or [], given, here)]
-    rows = []
+        prepared = intake.prepare(here, file or [], stdin, given) if file or stdin else None
+        rows = _added(here, prepared or [fields_of(text or [], given, here)], as_json)
+    code = 0
+    if wait:
+        from orchestrator.cli.waits import wait_for
+
+        code, ended = wait_for(here, [one["task_id"] for one in rows], quiet=as_json)
+        rows = [{**one, **end} for one, end in zip(rows, ended, strict=True)]
+    if as_json:
+        put(rows if file else rows[0])
+    raise typer.Exit(code)
+
+
+def _added(here: str, prepared: list[dict[str, Value]], as_json: bool) -> list[dict[str, str]]:
+    """Add them one by one; if one is refused, say so beside those that were added."""
+    from orchestrator.cli.lane import row, said
+    from orchestrator.cli.submit import submit
+
+    rows: list[dict[str, str]] = []
     for fields in prepared:
         try:
             rows.append(row(here, submit(here, fields)))
@@ -144,15 +162,7 @@ def add(
             raise typer.Exit(1) from None
         if not as_json:
             said(here, rows[-1]["task_id"])
-    code = 0
-    if wait:
-        from orchestrator.cli.waits import wait_for
-
-        code, ended = wait_for(here, [one["task_id"] for one in rows], quiet=as_json)
-        rows = [{**one, **end} for one, end in zip(rows, ended, strict=True)]
-    if as_json:
-        put(rows if file else rows[0])
-    raise typer.Exit(code)
+    return rows
 
 
 @app.command()

@@ -7,7 +7,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
 
 from orchestrator import config, places, profiles
 from orchestrator.cli.submit import fields_of, refuse_unknown_agent
@@ -22,14 +25,12 @@ from orchestrator.task import ALIASES, FIELDS, parse
 from orchestrator.writing import Value
 
 TEMPLATE = """\
-# yaml-language-server: $schema=../schema/task.schema.json
+# yaml-language-server: $schema={schema}
 #
 # A task. Only `description` is needed; delete what you do not use. Save and close to add it;
 # an empty file, or one with nothing changed, adds nothing.
 
-description: |
-  {text}
-
+{given}
 # id: fix_login                  # else task_001, task_002, …
 # priority: normal               # high, normal, low
 # preferred_agent: claude        # an agent of config.yaml
@@ -46,14 +47,10 @@ description: |
 """
 
 
-def prepare(
-    root: str, paths: Sequence[str], stdin: bool, edit: bool, text: Sequence[str], given: Mapping[str, Sequence[str]]
-) -> list[dict[str, Value]]:
+def prepare(root: str, paths: Sequence[str], stdin: bool, given: Mapping[str, Sequence[str]]) -> list[dict[str, Value]]:
     """The fields of each file as it is (options override them), ready to be submitted."""
     if stdin:
-        sources = [("task", sys.stdin.buffer.read(5_000_000), "<stdin>")]
-    elif edit:
-        sources = [("task", _edited(" ".join(text)), "<editor>")]
+        sources = [("", sys.stdin.buffer.read(5_000_000), "<stdin>")]
     else:
         sources = []
         for path in paths:
@@ -63,27 +60,28 @@ def prepare(
                 raise InvalidTask(f"{printable(path)}: {reason}") from None
             except FileNotFoundError:
                 raise InvalidTask(f"{printable(path)}: there is no such file") from None
-    return [_prepared(root, stem, content, name, given, named=not (stdin or edit)) for stem, content, name in sources]
+    return [_prepared(root, stem, content, name, given, plainly=stdin) for stem, content, name in sources]
 
 
 def _prepared(
-    root: str, stem: str, content: bytes, name: str, given: Mapping[str, Sequence[str]], named: bool
+    root: str, stem: str, content: bytes, name: str, given: Mapping[str, Sequence[str]], plainly: bool
 ) -> dict[str, Value]:
+    """`stem` is its id if it states none; "": it gets one. `plainly`: a plain text is its description."""
     try:
-        values = parse_mapping(content) if named else _mapping_or_text(content)
+        values = _mapping_or_text(content) if plainly else parse_mapping(content)
         for alias, field in ALIASES.items():
             if alias in values:
                 values[field] = values.pop(alias)
         description = str(values.get("description", ""))
         overrides = {k: v for k, v in fields_of([description or "x"], given, root).items() if k != "description"}
         values.update(overrides)
-        task = parse(_dumped(values), stem)
+        task = parse(_dumped(values), stem or "task")
         refuse_unknown_agent(root, values)
     except InvalidTask as reason:
         raise InvalidTask(f"{printable(name)}: {reason}") from None
     if problem := missing_files(root, task.context_files, task.context_required, task.dependencies):
         raise InvalidTask(f"{printable(name)}: {problem}")
-    if named and "id" not in values:
+    if stem and "id" not in values:
         values["id"] = task.id
     return values
 
@@ -111,28 +109,54 @@ def _dumped(values: Mapping[str, Value]) -> bytes:
     return to_yaml(values)
 
 
-def _edited(text: str) -> bytes:
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-    blank = TEMPLATE.format(text=text or "")
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="orchestrate-", suffix=".yaml", delete=False, encoding="utf-8"
-    ) as file:
+@contextmanager
+def edited(root: str, text: Sequence[str], given: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Value]]:
+    """The fields of what was written in the editor. What is refused, here or in the `with`, is kept and named."""
+    try:
+        editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi") or ["vi"]
+    except ValueError as error:
+        raise OrchestrateError(f"$EDITOR cannot be read: {error}") from None
+    blank = _template(root, text, given).encode()
+    with tempfile.NamedTemporaryFile(prefix="orchestrate-", suffix=".yaml", delete=False) as file:
         file.write(blank)
     try:
         code = subprocess.call([*editor, file.name])
     except OSError as error:
-        raise OrchestrateError(f"$EDITOR {editor[0]!r} cannot be started: {error.strerror}") from None
-    with open(file.name, "rb") as edited:
-        content = edited.read()
-    if code or not content.strip() or (content.decode("utf-8", "replace") == blank and not text):
         os.unlink(file.name)
-        raise OrchestrateError("nothing was added: the editor was left without a task")
+        raise OrchestrateError(f"$EDITOR {editor[0]!r} cannot be started: {error.strerror}") from None
+    with open(file.name, "rb") as saved:
+        content = saved.read()
+    if not content.strip() or content == blank:
+        os.unlink(file.name)
+        why = f"the editor failed (exit {code})" if code else "the editor was left without a task"
+        raise OrchestrateError(f"nothing was added: {why}")
+    if code:
+        raise OrchestrateError(f"the editor failed (exit {code}); your text is kept: {file.name}")
     try:
-        parse(content, "task")
-    except InvalidTask as reason:
-        raise InvalidTask(f"what you wrote is no task: {reason}. Your text is kept: {file.name}") from None
+        yield _prepared(root, "", content, "what you wrote", {}, plainly=False)
+    except OrchestrateError as reason:
+        raise OrchestrateError(f"{reason}; your text is kept: {file.name}") from None
     os.unlink(file.name)
-    return content
+
+
+def _template(root: str, text: Sequence[str], given: Mapping[str, Sequence[str]]) -> str:
+    """The template with what the command line says in it."""
+    words = " ".join(text).strip()
+    blank = not words and "run" not in given
+    fields = fields_of(["x"] if blank else [words], given, root)
+    lines = ("" if blank else str(fields["description"])).split("\n")
+    block = "description: |\n" + "".join(f"  {line}\n" for line in lines)
+    head = block if all(map(str.isprintable, lines)) else _dumped({"description": fields["description"]}).decode()
+    del fields["description"]
+    schema = Path(str(resources.files("orchestrator").joinpath("schemas", "task.schema.json"))).as_uri()
+    shown = [
+        line
+        for line in TEMPLATE.splitlines(keepends=True)
+        if not line.startswith(tuple(f"# {name}:" for name in fields))
+    ]
+    if "run" in fields:
+        shown.pop()  # the line of its script
+    return "".join(shown).format(schema=schema, given=head + "\n" + _dumped(fields).decode())
 
 
 def missing_files(root: str, paths: Sequence[str], required: bool | Sequence[str], dependencies: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
@@ -39,7 +40,7 @@ def print_log(root: str, task_id: str, number: int, errors: bool, raw: bool, fol
         return
     is_told = record is not None and record.adapter in (*KINDS, "worker") and not errors and not raw
     readable = Readable(Reported() if record and record.adapter == "worker" else Told()) if is_told else None
-    put = readable.take if readable else _write
+    put = readable.take if readable else _write if raw or not sys.stdout.isatty() else _Safe().take
     place = _copy(path, 0, put)
     while follow:
         over = _is_over(folder)
@@ -116,6 +117,22 @@ class Reported:
         return ""
 
 
+def _harmless(text: str) -> str:
+    """Without what could drive a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+
+
+class _Safe:
+    """Prints what a program printed where a person looks."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def take(self, part: bytes) -> None:
+        """More of it; a character may be torn between two parts."""
+        print(_harmless(self._decoder.decode(part).replace("\r\n", "\n")), end="")
+
+
 class Readable:
     """Prints what a stream of events tells, whole lines of it."""
 
@@ -139,4 +156,4 @@ class Readable:
     def _put(self, text: str) -> None:
         if text:
             self._nothing = False
-            print("".join(c if c.isprintable() or c in "\n\t" else "�" for c in text), end="", flush=True)
+            print(_harmless(text), end="", flush=True)

@@ -233,7 +233,7 @@ def logs(
     """Print what a run printed.
 
     What claude, codex, gemini and cursor print is made readable: calls of tools (→), what came of them (←), trouble on
-    the way (!), the end (=), and what they say.
+    the way (!), the end (=), and what they say. On a terminal, what could drive it is replaced; in a pipe it stays.
 
     Example: orchestrate logs task_001 -f
     """

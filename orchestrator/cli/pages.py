@@ -13,6 +13,7 @@ from orchestrator.names import printable
 from orchestrator.places import is_slot
 from orchestrator.states import State
 
+TAIL_LINES = 5  # of what a run printed that left no answer
 PAGE_LINES = 40  # of the answer or a field, on the page; the files hold all
 
 
@@ -53,12 +54,33 @@ def print_task(root: str, found: dict[str, Any]) -> None:
             print(f"{key.replace('_', ' ').rstrip('s')}: {_safe(one)}")
     if found["files_modified"]:
         print(f"\nfiles modified: {', '.join(found['files_modified'])}")
-    path = f"{root}/{found['output']}" if found["output"] else ""
-    if path and os.path.isfile(path):
-        with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
-            lines = file.read(200_000).splitlines()
+    lines = _read(f"{root}/{found['output']}") if found["output"] else []
+    if any(map(str.strip, lines)):
         print(f"\noutput  {found['output']}\n")
-        _print_lines(lines or ["(it is empty)"])
+        _print_lines(lines)
+    elif found["runs"] and found["result"]:
+        _print_tails(root, found)
+
+
+def _print_tails(root: str, found: dict[str, Any]) -> None:
+    """The last words of a run that left no answer. A stream of events is for `logs`, which makes it readable."""
+    folder = found["runs"][-1]["folder"]
+    for name in ("stdout.log", "stderr.log"):
+        lines = [line for line in _read(f"{root}/{folder}/{name}", last=8192) if line.strip()][-TAIL_LINES:]
+        if lines and not lines[-1].startswith("{"):
+            print(f"\n{name}, its end\n")
+            _print_lines(lines)
+    print(f"\nIt left no answer; all that it printed: orchestrate logs {found['task_id']} [--stderr]")
+
+
+def _read(path: str, last: int = 0) -> list[str]:
+    """The lines of a file, or of its `last` bytes; none if it cannot be read."""
+    try:
+        with open(path, "rb", opener=plain.opener) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - last) if last else 0)
+            return file.read(200_000).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
 
 
 def _print_lines(lines: list[str]) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from integration.driver import Driver
@@ -84,7 +85,8 @@ def test_the_editor_gets_a_commented_template_and_what_it_saves_is_added(root: D
     assert root.ok("add", "--edit", EDITOR=editor(root, body)).strip() == "task_001"
     assert task(root, "task_001") == {"id": "task_001", "description": "written by hand", "priority": "low"}
     template = (root.root / "template").read_text()
-    assert template.startswith("# yaml-language-server: $schema=")
+    schema = template.splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    assert json.loads(Path(unquote(urlsplit(schema).path)).read_text())["title"] and schema.startswith("file:///")
     for field in ("priority", "dependencies", "context_files", "preferred_agent", "timeout_minutes", "run"):
         assert f"# {field}:" in template
     sed = "sed -i 's/^# priority: normal.*/priority: high/' \"$2\""
@@ -97,17 +99,45 @@ def test_the_editor_gets_a_commented_template_and_what_it_saves_is_added(root: D
     assert str(task(root, "task_002")["description"]).strip() == "From the command line"
 
 
+def test_what_the_command_line_says_stands_in_the_template_and_may_be_changed_there(root: Driver) -> None:
+    words = ("Two\n lines: {x}", "-p", "high", "-d", "a,b", "--run", "make\nall", "--created-at", "2025-01-15")
+    body = 'cp "$2" template; sed -i "s/^priority: high/priority: low/; s/Two/Three/" "$2"'
+    root.ok("add", "--edit", *words, EDITOR=editor(root, body))
+    template = (root.root / "template").read_text()
+    assert "# priority" not in template and "# run" not in template and "# timeout_minutes" in template
+    assert yaml.safe_load(template) | {"created_at": ""} == {
+        "description": "Two\n lines: {x}\n", "priority": "high", "dependencies": ["a", "b"], "run": "make\nall", "created_at": "",
+    }  # fmt: skip
+    made = task(root, "task_001")
+    assert made["priority"] == "low" and str(made["description"]).startswith("Three\n lines")
+    odd = "tab\there \x07"
+    root.ok("add", "--edit", odd, EDITOR=editor(root, "sed -i 's/tab/Tab/' \"$2\""))
+    assert task(root, "task_002")["description"] == odd.replace("tab", "Tab")
+
+
 def test_an_editor_left_without_a_task_adds_nothing_and_a_bad_one_loses_nothing(root: Driver) -> None:
+    drafts = root.root / "drafts"
+    drafts.mkdir()
     for body in ("true", ': > "$2"', "exit 1"):
-        done = root.run("add", "--edit", EDITOR=editor(root, body))
+        done = root.run("add", "--edit", "words of the command line", EDITOR=editor(root, body), TMPDIR=str(drafts))
         assert done.returncode == 1 and "nothing was added" in done.stderr, body
-    bad = root.run("add", "--edit", EDITOR=editor(root, 'echo "desription: an hour of work" > "$2"'))
-    assert bad.returncode == 1 and "Your text is kept: " in bad.stderr
-    kept = Path(bad.stderr.rpartition("Your text is kept: ")[2].strip())
-    assert kept.read_text() == "desription: an hour of work\n"
-    kept.unlink()
-    missing = root.run("add", "--edit", EDITOR="no-such-editor")
-    assert missing.returncode == 1 and "cannot be started" in missing.stderr
+    for name in ("no-such-editor", "'"):
+        missing = root.run("add", "--edit", EDITOR=name, TMPDIR=str(drafts))
+        assert missing.returncode == 1 and "cannot be" in missing.stderr
+    assert list(drafts.iterdir()) == []
+    for text, after, why in (
+        ("desription: an hour of work", "", "did you mean 'description'"),
+        ("description: an hour of work\\npreferred_agent: fakke", "", "unknown agent 'fakke'"),
+        ("description: an hour of work\\ncontext_files: [none.md]", "", "does not exist"),
+        ("description: an hour of work\\nid: taken", "", "taken"),
+        ("description: an hour of work", "; exit 3", "orchestrate: the editor failed (exit 3); your text is kept"),
+    ):
+        root.drop("taken", folder="completed")
+        bad = root.run("add", "--edit", EDITOR=editor(root, f"printf '{text}\\n' > \"$2\"{after}"), TMPDIR=str(drafts))
+        assert bad.returncode == 1 and why in bad.stderr, bad
+        kept = Path(bad.stderr.rpartition("; your text is kept: ")[2].strip())
+        assert kept.read_text() == text.replace("\\n", "\n") + "\n" and list(drafts.iterdir()) == [kept]
+        kept.unlink()
     assert list((root.root / "tasks/pending").iterdir()) == []
 
 

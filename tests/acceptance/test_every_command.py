@@ -59,12 +59,12 @@ def with_history(root: Driver) -> Driver:
 
 def test_every_command_of_the_help_has_json_that_parses_and_an_example(root: Driver) -> None:
     with_history(root)
-    for name in ("pulled_1", "pulled_2"):
-        root.drop(name, requirements=["hand"])
     (root.root / "mine.py").write_text("from orchestrator import AgentWorker\nclass Mine(AgentWorker):\n    pass\n")
     listed = re.findall(r"^  ([a-z]+)  ", root.ok("--help").partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
     for name, (words, kind) in COMMANDS.items():
+        for one in ("pulled_1", "pulled_2") if name == "poll" else ():  # somebody has registered who can do them
+            root.drop(one, requirements=["hand"])
         text = root.ok(name, "--help")
         assert f"Example: orchestrate {name}" in text or f"$(orchestrate {name}" in text, name
         assert "--json" in text and "\x1b" not in text, name

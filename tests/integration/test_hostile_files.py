@@ -102,10 +102,10 @@ def test_no_word_of_a_task_a_name_a_config_or_an_answer_reaches_a_shell(odd: Dri
 # -- out of the root ------------------------------------------------------------------------------
 
 
-def test_no_context_file_leads_out_of_the_root_by_whatever_way(root: Driver, tmp_path: Path) -> None:
+def test_no_context_file_and_no_answer_leads_out_of_the_root(root: Driver, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    (outside / "secret").write_text("secret\n")
+    (outside / "secret").write_text("hunter2\n")
     (root.root / "docs").mkdir()
     for name, target in {
         "link": outside / "secret", "folder": outside, "docs/middle": Path("../../outside"), "proc": Path("/proc/self/root"),
@@ -147,7 +147,13 @@ def test_no_context_file_leads_out_of_the_root_by_whatever_way(root: Driver, tmp
     root.reach("completed", "good")
     for name in ("one_changed", "middle_changed"):
         assert "leads out of the root" in until(lambda name=name: root.rejected(f"{name}.yaml"))
-    assert sorted(os.listdir(root.root / "tasks/runs")) == ["busy", "good"]
+    answer = root.root / "context/agent_outputs/busy_output.md"  # brought by git, or by an agent
+    answer.unlink()
+    answer.symlink_to(outside / "secret")
+    root.drop("reads", "@say well", dependencies=["busy"])
+    root.reach("completed", "reads")
+    assert "hunter2" not in root.prompt("reads")
+    assert sorted(os.listdir(root.root / "tasks/runs")) == ["busy", "good", "reads"]
     assert "- inside\n- docs/good.md\n" in root.prompt("good")
 
 
@@ -268,7 +274,7 @@ def test_good_tasks_come_through_thousands_of_bad_files(root: Driver, tmp_path: 
         os.rename(tmp_path / "draft", pending / f"bad_{n}.yaml")
         if n % (count // len(good)) == 0:
             root.drop(good[n * len(good) // count], "@say well")
-    root.reach("completed", *good)
+    root.reach("completed", *good, seconds=120)
     rejected = root.root / "tasks/rejected"
     until(lambda: len(os.listdir(rejected)) == 2 * count, 120, lambda: len(os.listdir(rejected)))
     for n in range(count):

@@ -122,3 +122,23 @@ def test_events_of_other_shapes_than_known_do_no_harm() -> None:
             for key in ("message", "item", "tool_call", "usage", "content", "delta", "result", "permission_denials"):
                 Told().line(json.dumps({"type": kind, "subtype": "completed", "role": "assistant", key: value}))
                 Told().line(json.dumps({"type": kind, "message": {"content": [value]}, "item": {"type": "file_change", "changes": value}}))
+
+
+def test_on_a_terminal_no_byte_drives_it_but_raw_and_a_pipe_have_them_all(
+    queue: Spool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = "wörds\r\n\x1b]0;title\x07\x1b[2J\tend\n"
+    ran(queue, "command", content.encode())
+    write(f"{queue.run_folder('one', 2)}/stderr.log", "\x1b[31m")
+    write(f"{queue.own}/dispatcher.log", "\x1b[31m")
+    print_log(queue.root, "one", 0, False, False, False, False)
+    assert capfd.readouterr().out == content
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_log(queue.root, "one", 0, False, True, False, False)
+    assert capfd.readouterr().out == content
+    for follow in (False, True):
+        print_log(queue.root, "one", 0, False, False, follow, False)
+        assert capfd.readouterr().out == "wörds\n�]0;title��[2J\tend\n"
+    for task_id in ("one", ""):
+        print_log(queue.root, task_id, 0, bool(task_id), False, False, False)
+        assert capfd.readouterr().out == "�[31m"

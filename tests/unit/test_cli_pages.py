@@ -44,6 +44,33 @@ def test_a_long_text_is_shortened_on_the_page_and_says_so(queue: Spool, capsys: 
     assert f"    {'y' * 2000}…" in said and said[-1] == "    … 461 more lines" and len(said) < 50
 
 
+def test_show_has_the_last_words_of_a_run_that_left_no_answer(
+    queue: Spool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(f"{queue.tasks}/failed/one.yaml", TASK)
+    output = "context/agent_outputs/one_output.md"
+    result = Result("one", "agent_01", "shell", 1, Outcome.AGENT_ERROR, 1000.0, output_file=output).to_yaml()
+    write(f"{queue.tasks}/failed/one_result.yaml", result)
+    folder = queue.run_folder("one", 1)
+    write(f"{folder}/result.yaml", result)
+    write(f"{folder}/stderr.log", "\n".join(f"line {number}" for number in range(3000)) + "\n\x1b[31mno such module\n\n")
+    write(f"{folder}/stdout.log", '{"type": "result"}\n')
+    for text in (None, "", "\n"):
+        if text is not None:
+            write(f"{queue.root}/{output}", text)
+        print_task(queue.root, Views(queue.root).show("one"))
+        said = capsys.readouterr().out
+        assert said.endswith(
+            "\nstderr.log, its end\n\n    line 2996\n    line 2997\n    line 2998\n    line 2999\n    �[31mno such module\n"
+            "\nIt left no answer; all that it printed: orchestrate logs one [--stderr]\n"
+        ), said
+        assert '"type"' not in said and "(it is empty)" not in said
+    write(f"{queue.root}/{output}", "the answer\n")
+    print_task(queue.root, Views(queue.root).show("one"))
+    said = capsys.readouterr().out
+    assert said.endswith(f"\noutput  {output}\n\n    the answer\n") and "its end" not in said
+
+
 def test_show_finds_the_result_and_the_runs_of_an_archived_task(queue: Spool) -> None:
     write(f"{queue.tasks}/completed/one.yaml", TASK)
     result = Result("one", "agent_01", "shell", 1, Outcome.SUCCESS, 1000.0, reason="all is well").to_yaml()

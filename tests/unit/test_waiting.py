@@ -220,6 +220,12 @@ def test_a_cycle_of_thousands_is_found() -> None:
     assert len(index.cycle(entry("t5000", dependencies=("t0",)).task)) == 5002
 
 
+def test_of_a_chain_that_arrives_in_order_nothing_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = waiting(entry("a", dependencies=("none",)))
+    monkeypatch.setattr(index, "by_id", None)  # who walks looks here
+    assert index.cycle(entry("b", dependencies=("a",)).task) == []
+
+
 def test_a_wide_graph_without_a_cycle_is_walked_once() -> None:
     layers = [[f"t{layer}_{n}" for n in range(20)] for layer in range(20)]
     index = waiting(*(entry(one, dependencies=tuple(below)) for upper, below in pairwise(layers) for one in upper))
