@@ -57,7 +57,8 @@ def tasks(
     since: Annotated[str, typer.Option("--since", help="Changed after: 2h, 3d, or 2025-01-15.")] = "",
     until: Annotated[str, typer.Option("--until", help="Changed before.")] = "",
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", metavar="N", help="At most so many rows.", min=1)
+        int | None,
+        typer.Option("--limit", "-n", metavar="N", help="At most so many rows; of what has ended, the newest.", min=1),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +90,15 @@ def tasks(
         and (not agent or agent in (row["agent"], row.get("agent_id")))
         and (not priority or row["priority"] == words.get(priority, priority.lower()))
         and first <= (epoch(row["since"]) or last) <= last
-    ][:limit]
+    ]
+    if limit:  # what waits and runs first, in its order; of what has ended, the newest
+
+        def rank(place: int) -> tuple[bool, float, int]:
+            row = rows[place]
+            live = row["state"] in WORDS["active"]
+            return (not live, 0.0 if live else -epoch(row["since"]), place if live else -place)
+
+        rows = [rows[place] for place in sorted(sorted(range(len(rows)), key=rank)[:limit])]
     if as_json:
         put(rows)
         return
