@@ -197,9 +197,9 @@ class Live:
         """How its program ended: as its wrapper wrote it down, or, if there was no room for that, ended itself.
         Raises OSError if it cannot be read."""
         code = runs.read_exit(self.folder)
-        if code is None and self.child is not None and self.child.returncode is not None:
-            return self.child.returncode if self.child.returncode >= 0 else None  # else a signal ended the wrapper
-        return code
+        if code is None and self.child is not None and os.path.exists(f"{self.folder}/stdout.log"):
+            code = self.child.returncode
+        return code if code is None or code >= 0 else None  # else a signal ended the wrapper
 
     def _sweep(self, now: float, orphans: set[int]) -> None:
         """End what it left behind: TERM, a moment, KILL. Tools of an agent live in sessions of their own."""
