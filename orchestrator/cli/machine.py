@@ -75,15 +75,16 @@ def service(
 ) -> None:
     """Print a systemd or launchd unit.
 
-    It keeps the dispatcher running after you log in.
+    It keeps the dispatcher running from when you log in; its first lines say under which name to save it, one for each
+    queue, and how to switch it on. With systemd, 'loginctl enable-linger' lets it start with the machine.
 
-    Example: orchestrate service > ~/.config/systemd/user/orchestrate.service
+    Example: orchestrate service > ~/.config/systemd/user/orchestrate-shop.service
     """
-    from orchestrator.cli.setup import service_unit
+    from orchestrator.cli.setup import service_name, service_unit
 
     chosen = kind or ("launchd" if sys.platform == "darwin" else "systemd")
     text = service_unit(root(), chosen)
-    put({"kind": chosen, "unit": text}) if as_json else print(text, end="")
+    put({"kind": chosen, "name": service_name(root()), "unit": text}) if as_json else print(text, end="")
 
 
 @app.command()
