@@ -72,7 +72,9 @@ def _prepared(
             if alias in values:
                 values[field] = values.pop(alias)
         description = str(values.get("description", ""))
-        overrides = {k: v for k, v in fields_of([description or "x"], given, root).items() if k != "description"}
+        overrides = {
+            k: v for k, v in fields_of([description.strip() or "x"], given, root).items() if k != "description"
+        }
         values.update(overrides)
         task = parse(_dumped(values), stem or "task")
         refuse_unknown_agent(root, values)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.base import Json, TaskId, agent_names, app, priorities, put, root, seconds, starting, task_ids
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import OrchestrateError, WrongUsage
 from orchestrator.names import nearest, printable
 
 
@@ -73,14 +73,12 @@ def tasks(
     for word in status or ["all"]:
         for part in word.split(","):
             if part not in WORDS:
-                raise OrchestrateError(
-                    f"--status {printable(part)!r}: write one of {', '.join(WORDS)}{nearest(part, WORDS)}"
-                )
+                raise WrongUsage(f"--status {printable(part)!r}: write one of {', '.join(WORDS)}{nearest(part, WORDS)}")
             wanted |= set(WORDS[part])
     first, last = _moment(since, 0.0), _moment(until, 4e9)
     words = {"0": "high", "1": "normal", "2": "low"}
     if priority and words.get(priority, priority.lower()) not in words.values():
-        raise OrchestrateError(f"--priority {printable(priority)!r}: write high, normal or low")
+        raise WrongUsage(f"--priority {printable(priority)!r}: write high, normal or low")
     from orchestrator.runs import epoch
 
     rows = [
@@ -120,7 +118,7 @@ def _moment(text: str, otherwise: float) -> float:
     except OrchestrateError:
         found = epoch(text)
         if not found:
-            raise OrchestrateError(f"{printable(text)!r} is no time; write 2h, 3d or 2025-01-15") from None
+            raise WrongUsage(f"{printable(text)!r} is no time; write 2h, 3d or 2025-01-15") from None
         return found
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.base import Json, app, put, root, root_option
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import WrongUsage
 from orchestrator.names import printable
 
 
@@ -107,6 +107,6 @@ def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")], 
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     if shell not in ("bash", "zsh", "fish"):
-        raise OrchestrateError(f"completion: write bash, zsh or fish, not {printable(shell)!r}")
+        raise WrongUsage(f"completion: write bash, zsh or fish, not {printable(shell)!r}")
     text = get_completion_script(prog_name="orchestrate", complete_var="_ORCHESTRATE_COMPLETE", shell=shell)
     put({"shell": shell, "script": text}) if as_json else print(text)

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 from orchestrator import files, plain
 from orchestrator.config import BUILT_IN
 from orchestrator.context import Context
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import OrchestrateError, WrongUsage
 from orchestrator.names import printable
 from orchestrator.spool import TaskQueue
 
@@ -168,7 +168,7 @@ WantedBy=default.target
 </dict>
 </plist>
 """
-    raise OrchestrateError(f"--kind {printable(kind)!r}: write systemd or launchd")
+    raise WrongUsage(f"--kind {printable(kind)!r}: write systemd or launchd")
 
 
 def _percent(text: str) -> str:
