@@ -216,12 +216,13 @@ class Live:
             if orphans is not NO_SUBREAPER and not mine and not runs.is_alive(self.folder):
                 self.ended = True
                 return
-        left = process.members(self.folder)
-        if not left:
-            self.ended = True
-            return
         first = not self._sweep_until
         self._sweep_until = self._sweep_until or now + LEFTOVER_SECONDS
+        left = process.members(self.folder)
+        # A look through /proc may miss one that was just made by another that is gone already; the lock does not.
+        if not left and (now >= self._sweep_until or not runs.is_alive(self.folder)):
+            self.ended = True
+            return
         if first or now >= self._sweep_until:
             for pid in left:
                 process.signal_member(pid, self.folder, signal.SIGTERM if now < self._sweep_until else signal.SIGKILL)
