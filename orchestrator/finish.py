@@ -154,7 +154,9 @@ class Finisher:
         if not os.path.isdir(live.folder):  # somebody deleted it; the verdict is kept all the same
             files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
         found = read_result(path)
-        if found is None or (found.task_id, found.run, found.agent_id) != (live.id, live.number, live.slot):
+        # Of a run that we saw live there is none but ours; of another, that of the dispatcher before us.
+        known = live.judged or not live.identity.pid
+        if not (known and found and (found.task_id, found.run, found.agent_id) == (live.id, live.number, live.slot)):
             found = None  # whatever its agent left under that name, it is no verdict
             plain.aside(path, files_too=True)
         # A power cut may keep a verdict and lose the answer that it speaks of; nothing was merged then.
@@ -168,6 +170,7 @@ class Finisher:
         if late:  # it sends the task nowhere: where a person put it, it goes on
             result = result._replace(state=State.PENDING, retry_at=None, counts=False)
         together.publish(path, result.to_yaml(), over=True)  # what a power cut tore was never acknowledged
+        live.judged = True
         return Finished(live, result, False, late)
 
     def _result(self, live: Live, config: Config, now: float, together: Together) -> Result:

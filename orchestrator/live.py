@@ -66,6 +66,7 @@ class Live:
         self.answered = False
         self.ended = False
         self.attempt = Attempt()  # those before this one
+        self.judged = False  # we have reached a verdict; it may have come to the disk
         self.let_go = False  # its slot may have another run, though it is still to be recorded how this one ended
         self.missed = False  # its task's file was not in assigned/ at the last look
         self.edited = False  # its task's file is another than it was given
