@@ -21,8 +21,8 @@ sys.path.insert(0, REPOSITORY)
 INTRODUCTION = """\
 What `--help` says. All that only look work with no dispatcher running.
 
-**Exit codes.** 0 well; 1 the queue says no, or something did not end well; 2 the command line is wrong; 3 a fault of
-ours, with a report to send; 124 the time of `wait --timeout` is over; 130 interrupted.
+**Exit codes.** 0 well; 1 the queue says no, or something did not end well; 2 the command line is wrong (an
+option that there is not, a value that cannot be); 3 a fault of ours, with a report to send; 124 the time of `wait --timeout` is over; 130 interrupted.
 
 **With `--json`** standard output is one JSON document, whatever happens. What went wrong as a whole is
 `{"error": "…"}`; the same line is on standard error, and the exit code is what it always is. `add --file`, `cancel` and

@@ -58,10 +58,7 @@ def _folders(queue: Spool) -> Iterator[Fault]:
 
 
 def _make_way(path: str) -> None:
-    number = 1
-    while os.path.lexists(f"{path}.was-a-file.{number}"):
-        number += 1
-    files.move(path, f"{path}.was-a-file.{number}")
+    plain.aside(path, files_too=True)
     os.makedirs(path)
 
 
@@ -190,15 +187,11 @@ def _is_event(line: bytes) -> bool:
 
 
 def _mend_journal(path: str) -> None:
-    plain.aside(path)
-    if not os.path.exists(path):
-        return
-    with open(path, "rb", opener=plain.opener) as file:
-        lines = file.read().splitlines()
-    number = 1
-    while os.path.lexists(f"{path}.torn.{number}"):
-        number += 1
-    files.move(path, f"{path}.torn.{number}")
+    lines: list[bytes] = []
+    if plain.is_plain(path):
+        with open(path, "rb", opener=plain.opener) as file:
+            lines = file.read().splitlines()
+    plain.aside(path, files_too=True)
     files.publish(path, b"".join(line + b"\n" for line in lines if _is_event(line)))
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from orchestrator import files, plain
 from orchestrator.checking import Frozen, checked
-from orchestrator.errors import InvalidConfig, InvalidTask
+from orchestrator.errors import InvalidConfig, InvalidTask, WrongUsage
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Priority
 from orchestrator.task import PriorityField, Words
@@ -266,15 +266,15 @@ def load_or_last(root: str, keep: bool = False) -> tuple[Config, str]:
 
 
 def parse_sizes(text: str) -> dict[str, int]:
-    """`claude:2,codex:2` → {"claude": 2, "codex": 2}. Raises InvalidConfig."""
+    """`claude:2,codex:2` → {"claude": 2, "codex": 2}. Raises WrongUsage."""
     sizes: dict[str, int] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, _, count = part.partition(":")
         if not count.strip().isdecimal() and count:
-            raise InvalidConfig(f"--agents {part!r}: write name:count, such as claude:2,codex:2")
+            raise WrongUsage(f"--agents {part!r}: write name:count, such as claude:2,codex:2")
         sizes[name.strip()] = int(count or 1)
         if sizes[name.strip()] > MOST_SLOTS:
-            raise InvalidConfig(f"--agents {part!r}: {MOST_SLOTS} of one agent are the most")
+            raise WrongUsage(f"--agents {part!r}: {MOST_SLOTS} of one agent are the most")
     if sizes and not any(sizes.values()):
-        raise InvalidConfig(f"--agents {text!r}: leaves no agent; nothing could run")
+        raise WrongUsage(f"--agents {text!r}: leaves no agent; nothing could run")
     return sizes

@@ -1,6 +1,7 @@
 """What we raise. An error says what, where and what to do, in one line.
 
-Exit codes: 1 the user's mistake, 2 wrong usage of the command line, 3 our own fault.
+Exit codes: 1 the queue says no, 2 the command line is wrong (an option, or a value that no queue could take), 3 our
+own fault.
 A misbehaving agent is no error: it is an outcome (see states.py).
 """
 
@@ -17,6 +18,12 @@ def said(error: OSError) -> str:
     """What the system says, and of which file."""
     where = error.filename2 or error.filename
     return f"{error.strerror or error}{f' ({where})' if where else ''}"
+
+
+class WrongUsage(OrchestrateError):
+    """A word of the command line is none that could stand there; exit code 2."""
+
+    exit_code = 2
 
 
 class InvalidTask(OrchestrateError):

@@ -141,7 +141,8 @@ class Finisher:
         path = self._result_path(live)
         if not os.path.isdir(live.folder):  # somebody deleted it; the verdict is kept all the same
             files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
-        if found := verdict_before(live):
+        # Of a run that we saw live there is no verdict but ours; of another, that of the dispatcher before us.
+        if found := verdict_before(live, live.judged or not live.identity.pid):
             return Finished(live, found, True, self._is_late(live))
         cap = int(config.limits.max_output_mb * 1_000_000)
         for name in ("stdout.log", "stderr.log"):
@@ -151,6 +152,7 @@ class Finisher:
         if late:  # it sends the task nowhere: where a person put it, it goes on
             result = result._replace(state=State.PENDING, retry_at=None, counts=False)
         together.publish(path, result.to_yaml(), over=True)  # what a power cut tore was never acknowledged
+        live.judged = True
         return Finished(live, result, False, late)
 
     def _result(self, live: Live, config: Config, now: float, together: Together) -> Result:
@@ -264,11 +266,11 @@ class Finisher:
         return one
 
 
-def verdict_before(live: Ended) -> Result | None:
-    """The verdict on a run that a crash came after. Raises OSError."""
+def verdict_before(live: Ended, known: bool = True) -> Result | None:
+    """The verdict on a run that a crash came after, if there can be one (`known`). Raises OSError."""
     path = f"{live.folder}/result.yaml"
     found = read_result(path)
-    if found is None or (found.task_id, found.run, found.agent_id) != (live.id, live.number, live.slot):
+    if not known or found is None or (found.task_id, found.run, found.agent_id) != (live.id, live.number, live.slot):
         plain.aside(path, files_too=True)  # whatever its agent left under that name, it is no verdict
         return None
     # A power cut may keep a verdict and lose the answer that it speaks of; nothing was merged then.

@@ -139,9 +139,10 @@ def end_leftovers(folder: str, seconds: float = 2.0) -> int:
     """
     found = process.members(folder)
     for number, limit in ((signal.SIGTERM, seconds), (signal.SIGKILL, 1.0)):
-        for pid in process.members(folder):
-            process.signal_member(pid, folder, number)
-        deadline = time.monotonic() + limit
-        while process.members(folder) and time.monotonic() < deadline:
+        told, deadline = set[int](), time.monotonic() + limit
+        while ((left := process.members(folder)) or runs.is_alive(folder)) and time.monotonic() < deadline:
+            for pid in set(left) - told:
+                process.signal_member(pid, folder, number)
+            told.update(left)
             time.sleep(0.02)
     return len(found)

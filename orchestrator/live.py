@@ -66,6 +66,7 @@ class Live:
         self.answered = False
         self.ended = False
         self.attempt = Attempt()  # those before this one
+        self.judged = False  # we have reached a verdict; it may have come to the disk
         self.let_go = False  # its slot may have another run, though it is still to be recorded how this one ended
         self.missed = False  # its task's file was not in assigned/ at the last look
         self.edited = False  # its task's file is another than it was given
@@ -197,9 +198,9 @@ class Live:
         """How its program ended: as its wrapper wrote it down, or, if there was no room for that, ended itself.
         Raises OSError if it cannot be read."""
         code = runs.read_exit(self.folder)
-        if code is None and self.child is not None and self.child.returncode is not None:
-            return self.child.returncode if self.child.returncode >= 0 else None  # else a signal ended the wrapper
-        return code
+        if code is None and self.child is not None and os.path.exists(f"{self.folder}/stdout.log"):
+            code = self.child.returncode
+        return code if code is None or code >= 0 else None  # else a signal ended the wrapper
 
     def _sweep(self, now: float, orphans: set[int]) -> None:
         """End what it left behind: TERM, a moment, KILL. Tools of an agent live in sessions of their own."""
@@ -216,12 +217,13 @@ class Live:
             if orphans is not NO_SUBREAPER and not mine and not runs.is_alive(self.folder):
                 self.ended = True
                 return
-        left = process.members(self.folder)
-        if not left:
-            self.ended = True
-            return
         first = not self._sweep_until
         self._sweep_until = self._sweep_until or now + LEFTOVER_SECONDS
+        left = process.members(self.folder)
+        # A look through /proc may miss one that was just made by another that is gone already; the lock does not.
+        if not left and (now >= self._sweep_until or not runs.is_alive(self.folder)):
+            self.ended = True
+            return
         if first or now >= self._sweep_until:
             for pid in left:
                 process.signal_member(pid, self.folder, signal.SIGTERM if now < self._sweep_until else signal.SIGKILL)

@@ -27,7 +27,6 @@ from orchestrator.history import was_given_back
 from orchestrator.launcher import end_leftovers
 from orchestrator.live import Live
 from orchestrator.names import printable
-from orchestrator.places import is_task_name
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
 from orchestrator.registry import AgentRegistry
@@ -184,7 +183,7 @@ class Recovery:
             names = set(os.listdir(folder))
             for name in names:
                 task_id = name.removesuffix("_result.yaml")
-                if task_id == name and f"{name[:-5]}_result.yaml" not in names and is_task_name(name):
+                if task_id == name and name.endswith(".yaml") and f"{name[:-5]}_result.yaml" not in names:
                     restore_result(self.queue, name[:-5], state)
                 if task_id == name or f"{task_id}.yaml" in names or self._is_ended_by_a_worker(task_id, state):
                     continue

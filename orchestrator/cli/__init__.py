@@ -12,7 +12,7 @@ import sys
 
 
 def main() -> int:
-    """The `orchestrate` command. 0 well, 1 the user's mistake, 2 wrong usage, 3 our own fault."""
+    """The `orchestrate` command. 0 well, 1 the queue says no, 2 a wrong command line, 3 our own fault."""
     from orchestrator.errors import OrchestrateError
 
     argv = sys.argv[1:]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli import wants_json
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import OrchestrateError, WrongUsage
 from orchestrator.names import PRIORITIES, printable
 from orchestrator.spool import Spool, find_root
 from orchestrator.states import State
@@ -124,9 +124,9 @@ def put(values: Any) -> None:
 
 
 def seconds(text: str) -> float:
-    """An age such as 30d, in seconds. Raises OrchestrateError."""
+    """An age such as 30d, in seconds. Raises WrongUsage."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
     number, unit = text[:-1], text[-1:]
     if unit not in units or not number.replace(".", "", 1).isdecimal():
-        raise OrchestrateError(f"{printable(text)!r} is no age; write 30d, 12h or 90m")
+        raise WrongUsage(f"{printable(text)!r} is no age; write 30d, 12h or 90m")
     return float(number) * units[unit]

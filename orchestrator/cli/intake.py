@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from orchestrator import config, places, profiles
+from orchestrator import config, places, plain, profiles
 from orchestrator.cli.submit import fields_of, refuse_unknown_agent
 from orchestrator.errors import InvalidConfig, InvalidTask, OrchestrateError
 from orchestrator.names import page_name, printable
@@ -73,7 +73,9 @@ def _prepared(
             if alias in values:
                 values[field] = values.pop(alias)
         description = str(values.get("description", ""))
-        overrides = {k: v for k, v in fields_of([description or "x"], given, root).items() if k != "description"}
+        overrides = {
+            k: v for k, v in fields_of([description.strip() or "x"], given, root).items() if k != "description"
+        }
         values.update(overrides)
         task = parse(_dumped(values), stem or "task")
         refuse_unknown_agent(root, values)
@@ -190,6 +192,8 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
             if task.id in seen:
                 raise InvalidTask(f"has the id of {printable(seen[task.id])} ({task.id})")
             seen[task.id], edges[task.id] = path, task.dependencies
+            if problem := _used(queue, task.id, path):
+                raise InvalidTask(problem)
             if task.preferred_agent and names and (problem := wants(names, task.preferred_agent)):
                 raise InvalidTask(f"preferred_agent: {problem}")
             if problem := missing_files(root, task.context_files, task.context_required, task.dependencies):
@@ -201,6 +205,17 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
         except OSError as error:
             problems.append((path, error.strerror or str(error)))
     return problems, len(paths)
+
+
+def _used(queue: Spool, task_id: str, path: str) -> str:
+    """Why a file cannot have this id: another text had it, and has run; "" if it can. A copy does no harm."""
+    state = queue.state_of(task_id)
+    if state is State.PENDING:
+        return ""
+    kept = queue.path(state, task_id) if state else queue.archived(task_id)
+    if not kept or plain.same(path, kept):
+        return ""
+    return f"{task_id} exists already ({os.path.relpath(kept, queue.root)}); give this one an id of its own"
 
 
 def _check_config(path: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.base import Json, TaskId, agent_names, app, priorities, put, root, seconds, starting, task_ids
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import OrchestrateError, WrongUsage
 from orchestrator.names import nearest, printable
 
 
@@ -57,7 +57,8 @@ def tasks(
     since: Annotated[str, typer.Option("--since", help="Changed after: 2h, 3d, or 2025-01-15.")] = "",
     until: Annotated[str, typer.Option("--until", help="Changed before.")] = "",
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", metavar="N", help="At most so many rows.", min=1)
+        int | None,
+        typer.Option("--limit", "-n", metavar="N", help="At most so many rows; of what has ended, the newest.", min=1),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -72,14 +73,12 @@ def tasks(
     for word in status or ["all"]:
         for part in word.split(","):
             if part not in WORDS:
-                raise OrchestrateError(
-                    f"--status {printable(part)!r}: write one of {', '.join(WORDS)}{nearest(part, WORDS)}"
-                )
+                raise WrongUsage(f"--status {printable(part)!r}: write one of {', '.join(WORDS)}{nearest(part, WORDS)}")
             wanted |= set(WORDS[part])
     first, last = _moment(since, 0.0), _moment(until, 4e9)
     words = {"0": "high", "1": "normal", "2": "low"}
     if priority and words.get(priority, priority.lower()) not in words.values():
-        raise OrchestrateError(f"--priority {printable(priority)!r}: write high, normal or low")
+        raise WrongUsage(f"--priority {printable(priority)!r}: write high, normal or low")
     from orchestrator.runs import epoch
 
     rows = [
@@ -89,7 +88,15 @@ def tasks(
         and (not agent or agent in (row["agent"], row.get("agent_id")))
         and (not priority or row["priority"] == words.get(priority, priority.lower()))
         and first <= (epoch(row["since"]) or last) <= last
-    ][:limit]
+    ]
+    if limit:  # what waits and runs first, in its order; of what has ended, the newest
+
+        def rank(place: int) -> tuple[bool, float, int]:
+            row = rows[place]
+            live = row["state"] in WORDS["active"]
+            return (not live, 0.0 if live else -epoch(row["since"]), place if live else -place)
+
+        rows = [rows[place] for place in sorted(sorted(range(len(rows)), key=rank)[:limit])]
     if as_json:
         put(rows)
         return
@@ -111,7 +118,7 @@ def _moment(text: str, otherwise: float) -> float:
     except OrchestrateError:
         found = epoch(text)
         if not found:
-            raise OrchestrateError(f"{printable(text)!r} is no time; write 2h, 3d or 2025-01-15") from None
+            raise WrongUsage(f"{printable(text)!r} is no time; write 2h, 3d or 2025-01-15") from None
         return found
 
 

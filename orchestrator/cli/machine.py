@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.base import Json, app, put, root, root_option
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import WrongUsage
 from orchestrator.names import printable
 
 
@@ -75,15 +75,16 @@ def service(
 ) -> None:
     """Print a systemd or launchd unit.
 
-    It keeps the dispatcher running after you log in.
+    It keeps the dispatcher running from when you log in; its first lines say under which name to save it, one for each
+    queue, and how to switch it on. With systemd, 'loginctl enable-linger' lets it start with the machine.
 
-    Example: orchestrate service > ~/.config/systemd/user/orchestrate.service
+    Example: orchestrate service > ~/.config/systemd/user/orchestrate-shop.service
     """
-    from orchestrator.cli.setup import service_unit
+    from orchestrator.cli.setup import service_name, service_unit
 
     chosen = kind or ("launchd" if sys.platform == "darwin" else "systemd")
     text = service_unit(root(), chosen)
-    put({"kind": chosen, "unit": text}) if as_json else print(text, end="")
+    put({"kind": chosen, "name": service_name(root()), "unit": text}) if as_json else print(text, end="")
 
 
 @app.command()
@@ -106,6 +107,6 @@ def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")], 
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     if shell not in ("bash", "zsh", "fish"):
-        raise OrchestrateError(f"completion: write bash, zsh or fish, not {printable(shell)!r}")
+        raise WrongUsage(f"completion: write bash, zsh or fish, not {printable(shell)!r}")
     text = get_completion_script(prog_name="orchestrate", complete_var="_ORCHESTRATE_COMPLETE", shell=shell)
     put({"shell": shell, "script": text}) if as_json else print(text)

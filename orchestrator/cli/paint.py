@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 CELL = 32  # characters of any column before the last has all it needs
+INDENT, LINES = 4, 3  # of a last column below its row
 SHORT = 12  # characters that are left of any other where there is no room
 
 
@@ -42,7 +43,8 @@ class Paint:
 
 
 def columns(rows: Sequence[Sequence[str]], paint: Paint, heading: Sequence[str], give: Sequence[str]) -> None:
-    """Rows under a heading, aligned, each on one line of the terminal; the last column is what is left of it.
+    """Rows under a heading, aligned, each on one line of the terminal; the last column is what is left of it. Where that
+    is too little for what stands in it, it has the lines below for itself.
 
     On a narrow one, cells become shorter, and then the columns `give` are left out, the first first; so are those with
     nothing in them. In a pipe: everything, with tabs, and no heading.
@@ -65,12 +67,16 @@ def columns(rows: Sequence[Sequence[str]], paint: Paint, heading: Sequence[str],
         widths[i], room = widths[i] + more, room - more
     widths[last] += min(room, 0)
     for number, row in enumerate([heading, *rows]):
-        cells = [_fitted(row[i], widths[i]) for i in shown]
+        below = number > 0 and _width(row[last]) > widths[last]
+        cells = [_fitted("" if below and i == last else row[i], widths[i]) for i in shown]
         if number == 0:
             print(paint.faint("  ".join(cells).rstrip()))
         else:
             cells = [paint.state(cell) if heading[i] == "STATE" else cell for i, cell in zip(shown, cells, strict=True)]
             print("  ".join(cells).rstrip())
+        beneath = max(limit, 20) - INDENT
+        for line in _wrapped(row[last], beneath)[:LINES] if below else ():
+            print(" " * INDENT + _fitted(line, beneath).rstrip())
 
 
 def fold(text: str, indent: int) -> str:
@@ -79,10 +85,13 @@ def fold(text: str, indent: int) -> str:
     room = max(20, line_width() - indent)
     if not sys.stdout.isatty() or _width(text) <= room:
         return text
+    return f"\n{' ' * indent}".join(_wrapped(text, room))
+
+
+def _wrapped(text: str, room: int) -> list[str]:
     import textwrap
 
-    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
-    return f"\n{' ' * indent}".join(lines)
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
 
 def line_width() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from importlib import resources
@@ -11,7 +12,7 @@ from xml.sax.saxutils import escape
 from orchestrator import files, plain
 from orchestrator.config import BUILT_IN
 from orchestrator.context import Context
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import OrchestrateError, WrongUsage
 from orchestrator.names import printable
 from orchestrator.spool import Spool
 
@@ -110,15 +111,22 @@ def config_text() -> str:
     return "\n".join(lines)
 
 
+def service_name(root: str) -> str:
+    """What the unit of this queue is called: two queues must not share one."""
+    return "orchestrate-" + ("-".join(re.findall(r"[A-Za-z0-9_.]+", os.path.basename(root))) or "queue")
+
+
 def service_unit(root: str, kind: str) -> str:
     """The unit's text. It carries the PATH of now: a service starts with a PATH that has no agent in it."""
-    path = os.environ.get("PATH", "")
+    path, name = os.environ.get("PATH", ""), service_name(root)
     if kind == "systemd":
-        for name, value in (("root", root), ("PATH", path)):
+        for what, value in (("root", root), ("PATH", path)):
             if "\n" in value:
-                raise OrchestrateError(f"{name} {printable(value)!r} holds a newline; systemd cannot take it")
+                raise OrchestrateError(f"{what} {printable(value)!r} holds a newline; systemd cannot take it")
         return f"""\
-# systemctl --user daemon-reload && systemctl --user enable --now orchestrate
+# Save this as ~/.config/systemd/user/{name}.service, then:
+# systemctl --user daemon-reload && systemctl --user enable --now {name}
+# It starts when you log in; for a start with the machine, once: loginctl enable-linger
 [Unit]
 Description=orchestrate dispatcher of {_percent(root)}
 
@@ -141,11 +149,11 @@ WantedBy=default.target
         arguments = "\n".join(f"    <string>{escape(word)}</string>" for word in words)
         return f"""\
 <?xml version="1.0" encoding="UTF-8"?>
-<!-- launchctl load ~/Library/LaunchAgents/orchestrate.plist -->
+<!-- Save this as ~/Library/LaunchAgents/{name}.plist, then: launchctl load ~/Library/LaunchAgents/{name}.plist -->
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">
 <dict>
-  <key>Label</key><string>orchestrate</string>
+  <key>Label</key><string>{name}</string>
   <key>ProgramArguments</key>
   <array>
 {arguments}
@@ -160,7 +168,7 @@ WantedBy=default.target
 </dict>
 </plist>
 """
-    raise OrchestrateError(f"--kind {printable(kind)!r}: write systemd or launchd")
+    raise WrongUsage(f"--kind {printable(kind)!r}: write systemd or launchd")
 
 
 def _percent(text: str) -> str:

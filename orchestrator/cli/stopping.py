@@ -91,7 +91,8 @@ def cancel_task(root: str, task_id: str) -> str:
         from orchestrator.cli.views import Views
 
         rejects.refuse(queue, task_id)
-        state, _ = Views(root).find(task_id)
+        views = Views(root)
+        state, path = views.find(task_id)
         if state in (State.COMPLETED, State.FAILED):
             raise Refused(f"{task_id}: is {state} already; there is nothing to cancel")
         try:
@@ -99,7 +100,7 @@ def cancel_task(root: str, task_id: str) -> str:
                 return _cancel_running(queue, task_id)
             result = runs.Result(
                 task_id, "", "", (queue.run_numbers(task_id) or [0])[-1], Outcome.CANCELLED, time.time(),
-                state=State.FAILED, reason=f"cancelled by a person while it {_while(state)}. To bring it back: orchestrate retry {task_id}",
+                title=views.task_at(path, task_id).title, state=State.FAILED, reason=f"cancelled by a person while it {_while(state)}. To bring it back: orchestrate retry {task_id}",
             )  # fmt: skip
             queue.cancel_waiting(task_id, result.to_yaml())
             hold.nudge(root)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from orchestrator.cli.settings import settings
-from orchestrator.errors import InvalidTask
+from orchestrator.errors import InvalidTask, WrongUsage
 from orchestrator.names import PRIORITIES, agent_problem, id_problem, page_name, path_problem, printable
 from orchestrator.places import beside_config
 from orchestrator.spool import Spool
@@ -38,22 +38,24 @@ OPTIONS = {
 
 
 def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], root: str) -> dict[str, Value]:
-    """The task's fields from words and options, in the order a person reads them. Raises InvalidTask."""
+    """The task's fields from words and options, in the order a person reads them. Raises InvalidTask, WrongUsage."""
     fields: dict[str, Value] = {}
     text = " ".join(description).strip()
     run = given.get("run", [""])[-1]
     if "run" in given and not run.strip():
-        raise InvalidTask("run: is empty; write the script, or leave --run out")
+        raise WrongUsage("run: is empty; write the script, or leave --run out")
     if not text and not run:
-        raise InvalidTask('say what to do: orchestrate add "Fix the login"')
+        raise WrongUsage('say what to do: orchestrate add "Fix the login"')
     one = {name: values[-1] for name, values in given.items() if values}
     if "id" in one:
+        if problem := id_problem(one["id"]):
+            raise WrongUsage(f"id {problem}")
         fields["id"] = one["id"]
     fields["description"] = text or "Run: " + run.strip().splitlines()[0]
     if "priority" in one:
         word = one["priority"].strip().lower()
         if word not in PRIORITIES and word not in ("0", "1", "2"):
-            raise InvalidTask(f"priority: write high, normal or low (or 0, 1, 2), not {printable(word)!r}")
+            raise WrongUsage(f"priority: write high, normal or low (or 0, 1, 2), not {printable(word)!r}")
         fields["priority"] = int(word) if word.isdecimal() else word
     if "created_at" in one:
         fields["created_at"] = _moment(one["created_at"])
@@ -62,7 +64,7 @@ def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], ro
             fields[name] = values
     for task_id in _split(given.get("dependencies", ())):
         if problem := id_problem(task_id):
-            raise InvalidTask(f"dependencies: id {problem}")
+            raise WrongUsage(f"dependencies: id {problem}")
         if task_id == one.get("id"):
             raise InvalidTask(f"depends on itself ({task_id} → {task_id})")
     for path in _split(given.get("context_files", ())):
@@ -89,13 +91,13 @@ def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], ro
         fields["subtasks"] = [text for text in given["subtasks"] if text.strip()]
     if "task_type" in one:
         if len(one["task_type"]) > 100:
-            raise InvalidTask("task_type: one word, 100 characters at most")
+            raise WrongUsage("task_type: one word, 100 characters at most")
         fields["task_type"] = one["task_type"]
     if run:
         fields["run"] = run
     if "max_retries" in one:
         if not one["max_retries"].isdecimal() or int(one["max_retries"]) > 100:
-            raise InvalidTask(f"max_retries: write a number from 0 to 100, not {printable(one['max_retries'])!r}")
+            raise WrongUsage(f"max_retries: write a number from 0 to 100, not {printable(one['max_retries'])!r}")
         fields["max_retries"] = int(one["max_retries"])
     return fields
 
@@ -124,7 +126,7 @@ def _number(text: str, name: str, limit: float) -> float:
     except ValueError:
         number = -1.0
     if not 0 < number <= limit:
-        raise InvalidTask(f"{name}: write a number above 0 and up to {limit:g}, not {printable(text)!r}")
+        raise WrongUsage(f"{name}: write a number above 0 and up to {limit:g}, not {printable(text)!r}")
     return int(number) if number.is_integer() else number
 
 
@@ -134,5 +136,5 @@ def _moment(text: str) -> str:
     try:
         datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidTask(f"created_at: write a time such as 2025-01-15T10:00:00Z, not {printable(text)!r}") from None
+        raise WrongUsage(f"created_at: write a time such as 2025-01-15T10:00:00Z, not {printable(text)!r}") from None
     return text

@@ -172,6 +172,14 @@ def test_validate_finds_what_would_be_rejected_and_is_fit_for_a_git_hook(root: D
     assert sorted(problems) == ["agent.yaml", "b.yaml", "key.yaml"]
     assert "b → a → b" in problems["b.yaml"] and "did you mean 'priority'" in problems["key.yaml"]
     assert root.run("validate", "tasks/pending/good.yaml", cwd=root.root).returncode == 0
+    done = root.drop("done", folder="completed")
+    (root.root / "new.yaml").write_text("id: done\ndescription: another text\n")
+    refused = root.run("validate", "new.yaml")
+    assert refused.returncode == 1 and "new.yaml: done exists already (tasks/completed/done.yaml)" in refused.stderr
+    assert root.run("add", "--file", "new.yaml").returncode == 1
+    for name in ("tasks/completed/done.yaml", "done.yaml"):  # itself, and a copy of it that came back
+        (root.root / name).write_text(done.read_text())
+        assert root.run("validate", name).returncode == 0
     (root.root / "config.yaml").write_text("retry: {max_retry: 1}\n")
     broken = root.run("validate")
     assert (

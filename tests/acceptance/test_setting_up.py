@@ -70,6 +70,17 @@ def test_the_launchd_plist_starts_this_very_queue(root: Driver) -> None:
     runs_as_told(root, plist["ProgramArguments"], {"PATH": plist["EnvironmentVariables"]["PATH"]})
 
 
+def test_two_queues_have_units_of_two_names(tmp_path: Path) -> None:
+    names = {"shop": "orchestrate-shop", "my shop -- 2": "orchestrate-my-shop-2", "-": "orchestrate-queue"}
+    for folder, name in names.items():
+        queue = Driver(tmp_path, folder).make()
+        said = queue.json("service", "--kind", "systemd")
+        assert said["name"] == name and f"~/.config/systemd/user/{name}.service, then:" in said["unit"]
+        assert f"enable --now {name}\n" in said["unit"] and "loginctl enable-linger" in said["unit"]
+        plist = queue.ok("service", "--kind", "launchd")
+        assert plistlib.loads(plist.encode())["Label"] == name and f"launchctl load ~/Library/LaunchAgents/{name}.plist" in plist
+
+
 def test_the_systemd_unit_starts_this_very_queue(root: Driver) -> None:
     unit = configparser.RawConfigParser(strict=False, comment_prefixes="#")
     unit.optionxform = str  # type: ignore[assignment,method-assign]

@@ -13,21 +13,10 @@ import pytest
 from integration.driver import Driver, until
 
 MISTAKES = [  # exit code 1: the queue says no; exactly one line
-    (("add",), "say what to do"),
-    (("add", ""), "say what to do"),
-    (("add", "x", "--priority", "urgent"), "write high, normal or low"),
-    (("add", "x", "--id", "a/b"), "may hold letters"),
-    (("add", "x", "--id", ".."), "may hold letters"),
-    (("add", "x", "--id", "a\nb"), "may hold letters"),
     (("add", "x", "--agent", "fakke"), "did you mean 'fake'"),
     (("add", "x", "--id", "me", "--depends-on", "me"), "depends on itself"),
-    (("add", "x", "--depends-on", "a/b"), "dependencies"),
     (("add", "x", "--context-file", "/etc/passwd"), "leaves the root"),
     (("add", "x", "--context-file", "none.md"), "does not exist"),
-    (("add", "x", "--timeout-minutes", "soon"), "write a number above 0"),
-    (("add", "x", "--timeout-minutes", "nan"), "write a number above 0"),
-    (("add", "x", "--max-retries", "-1"), "write a number from 0 to 100"),
-    (("add", "x", "--created-at", "yesterday"), "write a time such as"),
     (("add", "--file", "none.yaml"), "there is no such file"),
     (("add", "--file", "bad.yaml"), "did you mean 'description'"),
     (("show", "tsk_001"), "no such task"),
@@ -44,17 +33,33 @@ MISTAKES = [  # exit code 1: the queue says no; exactly one line
     (("retry", "nothing"), "no such task"),
     (("cancel", "nothing"), "no such task"),
     (("wait", "nothing"), "no such task"),
+    (("start", "--agents", "nobody:2"), "no such agent"),
+    (("--root", "/nowhere", "status"), "no queue here"),
+]
+
+VALUES = [  # exit code 2: what no queue could take; exactly one line
+    (("add",), "say what to do"),
+    (("add", ""), "say what to do"),
+    (("add", "x", "--priority", "urgent"), "write high, normal or low"),
+    (("add", "x", "--id", "a/b"), "may hold letters"),
+    (("add", "x", "--id", ".."), "may hold letters"),
+    (("add", "x", "--id", "a\nb"), "may hold letters"),
+    (("add", "x", "--depends-on", "a/b"), "dependencies"),
+    (("add", "x", "--timeout-minutes", "soon"), "write a number above 0"),
+    (("add", "x", "--timeout-minutes", "nan"), "write a number above 0"),
+    (("add", "x", "--max-retries", "-1"), "write a number from 0 to 100"),
+    (("add", "x", "--created-at", "yesterday"), "write a time such as"),
     (("tasks", "--status", "done"), "write one of"),
     (("tasks", "--priority", "urgent"), "write high, normal or low"),
     (("tasks", "--since", "lately"), "is no time"),
     (("archive", "--older-than", "old"), "is no age"),
-    (("start", "--agents", "nobody:2"), "no such agent"),
     (("start", "--agents", "fake:0"), "leaves no agent"),
     (("start", "--agents", "fake:99999999"), "1000 of one agent are the most"),
     (("add", "x", "--run", " "), "run: is empty"),
     (("service", "--kind", "cron"), "write systemd or launchd"),
     (("completion", "tcsh"), "write bash, zsh or fish"),
-    (("--root", "/nowhere", "status"), "no queue here"),
+    (("add", "--file", "good.yaml", "--priority", "urgent"), "orchestrate: priority: write high, normal or low"),
+    (("add", "--edit", "--max-retries", "many"), "write a number from 0 to 100"),
 ]
 
 USAGE = [  # exit code 2: the command line itself is wrong
@@ -90,9 +95,9 @@ def queue(root: Driver) -> Driver:
 
 
 def test_each_mistake_is_one_line_that_says_what_to_do_and_adds_nothing(queue: Driver) -> None:
-    for words, text in MISTAKES:
+    for code, words, text in [(1, *one) for one in MISTAKES] + [(2, *one) for one in VALUES]:
         done = queue.run(*words)
-        assert done.returncode == 1, (words, done)
+        assert done.returncode == code, (words, done)
         assert done.stderr.count("\n") == 1 and done.stderr.startswith("orchestrate: "), (words, done.stderr)
         assert text in done.stderr and done.stdout == "", (words, done)
     assert [path.name for path in (queue.root / "tasks/pending").iterdir()] == ["waits.yaml"]

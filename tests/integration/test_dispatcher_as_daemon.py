@@ -98,9 +98,9 @@ def test_agents_and_their_number_can_be_said_at_the_start(root: Driver) -> None:
     root.go()
     root.reach("completed", *(f"r{number}" for number in range(4)))
     root.ok("stop")
-    for words, text in (("purple:2", "no such agent"), ("red:two", "write name:count")):
+    for words, code, text in (("purple:2", 1, "no such agent"), ("red:two", 2, "write name:count")):
         refused = root.run("start", "--agents", words)
-        assert refused.returncode == 1 and text in refused.stderr and refused.stderr.count("\n") == 1
+        assert refused.returncode == code and text in refused.stderr and refused.stderr.count("\n") == 1
 
 
 def test_hup_takes_up_a_changed_config_and_refuses_a_broken_one(root: Driver) -> None:

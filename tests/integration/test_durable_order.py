@@ -7,6 +7,7 @@ down in which order they sync.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,31 @@ def test_a_result_is_durable_before_the_move_that_commits_and_the_move_before_th
     )
     claimed = next(i for i, (_, _, tree) in enumerate(seen) if "one.yaml" in tree["assigned"])
     assert {"tasks/pending", "tasks/assigned"} <= {path for _, path, _ in seen[claimed:first]}
+
+
+def test_a_completed_run_gets_back_what_a_power_cut_took_from_its_folder(root: Driver) -> None:
+    """Before the commit only the second names of its result and its answer are durable."""
+    root.drop("one", f"@ledger '{root.root}/ledger'", "@say well")
+    root.start()
+    root.reach("completed", "one")
+    root.ok("stop")
+    tasks, folder = root.root / "tasks", root.runs("one") / "1"
+    note = (folder / "assigned.yaml").read_text().splitlines()
+    (tasks / "assigned/one_agent_01.yaml").write_text("\n".join([*note[:-1], "boot: another", ""]))
+    (tasks / "completed/one.yaml").rename(tasks / "assigned/one.yaml")
+    shutil.rmtree(root.runs("one"))
+    root.start()
+    root.reach("completed", "one")
+    assert (folder / "result.yaml").samefile(tasks / "completed/one_result.yaml")
+    assert (folder / "output.md").read_text() == root.answer("one") and len(root.ledger()) == root.count("one") == 1
+
+
+def test_an_ended_task_gets_its_result_back_from_its_run(root: Driver) -> None:
+    root.drop("one", "@say well")
+    root.start()
+    root.reach("completed", "one")
+    root.ok("stop")
+    (root.root / "tasks/completed/one_result.yaml").unlink()
+    root.start()
+    until(lambda: (root.root / "tasks/completed/one_result.yaml").exists())
+    assert root.result("one")["status"] == "success"

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from helpers import write
 from typer.testing import CliRunner
 
 from orchestrator.archive import archive
-from orchestrator.cli import base, commands
+from orchestrator.cli import base, commands, looks
 from orchestrator.cli.pages import print_task
+from orchestrator.cli.stopping import cancel_task
 from orchestrator.cli.views import Views
-from orchestrator.runs import Result
+from orchestrator.runs import Result, read_result
 from orchestrator.spool import Spool
-from orchestrator.states import Outcome
+from orchestrator.states import Outcome, State
 
 pytestmark = pytest.mark.fast
-assert commands  # they add themselves to base.app
+assert commands and looks  # they add themselves to base.app
 
 TASK = "description: x\npriority: 0\ntimeout_minutes: 1\ncontext_required: false\nmax_retries: 2\nsubtasks: [a, b]\n"
 
@@ -110,3 +112,26 @@ def test_retry_says_what_it_did_and_what_it_cannot_do(queue: Spool, monkeypatch:
         "new  waits already: it has not run yet", "again  is tried now", "worse  back to pending"
     ]  # fmt: skip
     assert "old: is archived (tasks/archive/" in said.stderr
+
+
+def test_a_limit_keeps_what_waits_next_and_what_ended_last(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(queue.root)
+    for name, folder, ended in (("a", "completed", 10), ("b", "completed", 4000), ("c", "failed", 10), ("d", "review", 3000)):
+        write(f"{queue.tasks}/{folder}/{name}.yaml", TASK)
+        write(f"{queue.tasks}/{folder}/{name}_result.yaml", Result(name, "", "", 1, Outcome.SUCCESS, ended * 1.0).to_yaml())
+    for name, when in (("y", 1000), ("z", 2000)):
+        os.utime(write(f"{queue.tasks}/pending/{name}.yaml", TASK), (when, when))
+    for words, wanted in (
+        (["-s", "ended"], "abcd"), (["-s", "ended", "-n", "2"], "bd"), (["-s", "ended", "-n", "1"], "b"),
+        (["-n", "3"], "yzb"), (["-n", "1"], "y"), (["-s", "completed", "-n", "9"], "ab"),
+    ):  # fmt: skip
+        said = CliRunner().invoke(base.app, ["tasks", *words]).stdout
+        assert "".join(line.partition("\t")[0] for line in said.splitlines()) == wanted, (words, said)
+
+
+def test_a_task_cancelled_before_it_ran_or_in_review_keeps_its_title(queue: Spool) -> None:
+    for folder in ("pending", "review"):
+        write(f"{queue.tasks}/{folder}/{folder}.yaml", "description: Fix the login\n")
+        cancel_task(queue.root, folder)
+        result = read_result(queue.result_path(State.FAILED, folder))
+        assert result is not None and result.title == "Fix the login"

@@ -10,7 +10,7 @@ from helpers import write
 from pydantic import ValidationError
 
 from orchestrator.config import BUILT_IN, Config, load, load_and_keep, load_or_last, parse_sizes
-from orchestrator.errors import InvalidConfig
+from orchestrator.errors import InvalidConfig, WrongUsage
 from orchestrator.states import Priority
 
 pytestmark = pytest.mark.fast
@@ -119,7 +119,7 @@ def test_sizes_are_names_with_counts() -> None:
     assert parse_sizes("claude:2, codex,shell:0") == {"claude": 2, "codex": 1, "shell": 0}
     assert parse_sizes("") == {}
     for bad in ("claude:two", "claude:-1", "claude:1.5"):
-        with pytest.raises(InvalidConfig, match="name:count"):
+        with pytest.raises(WrongUsage, match="name:count"):
             parse_sizes(bad)
 
 

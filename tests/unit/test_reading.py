@@ -107,12 +107,12 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_file_that_is_no_task_is_refused_quickly_in_one_line(case: str) -> None:
     content, words = BAD[case]
-    begun = time.perf_counter()
+    begun = time.process_time()
     reason = why(content)
     assert words in reason
     assert reason.isprintable()
     assert len(reason) < 300
-    assert time.perf_counter() - begun < 2.0
+    assert time.process_time() - begun < 2.0
 
 
 def test_what_is_as_deep_as_the_limit_is_read() -> None:

@@ -426,6 +426,18 @@ print(live.ended, left, process.children_of_this_process())
     assert (out, err) == ("True [] set()\n", "")
 
 
+def test_one_that_a_look_through_proc_missed_is_ended_all_the_same(
+    watching: Watching, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made in that very moment by one that is gone already; what it inherited of the lock tells of it."""
+    watch = watching("setsid sleep 300 >/dev/null 2>&1 & exit 0")
+    watch.child.wait(5)
+    look, missed = process.members, [1]
+    monkeypatch.setattr(process, "members", lambda one: [] if missed and missed.pop() else look(one))
+    assert not watch.turn(0.1)
+    watch.until_ended()
+
+
 def test_a_run_whose_wrapper_was_killed_goes_on_until_its_program_ends(watching: Watching, folder: str) -> None:
     watch = watching(f"echo up; while [ ! -e {folder}/gate ]; do sleep 0.01; done")
     watch.until_printed("up")
