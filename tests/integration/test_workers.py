@@ -22,6 +22,7 @@ from orchestrator.config import load
 from orchestrator.events import Event
 from orchestrator.history import result_of
 from orchestrator.roster import STALE_SECONDS
+from orchestrator.runs import has_begun
 from orchestrator.states import State
 from orchestrator.watch import Watch
 from orchestrator.watcher import Bell
@@ -186,7 +187,8 @@ def test_four_workers_beside_a_dispatcher_do_each_task_once(driver: Driver) -> N
     pulled = [one for line in said for one in line.split()]
     assert len(pulled) == len(set(pulled))
     desk = TaskQueue(str(driver.root))
-    assert {one: numbers for one in ids if len(numbers := desk.run_numbers(one)) != 1} == {}
+    begun = {one: [n for n in desk.run_numbers(one) if has_begun(desk.run_folder(one, n))] for one in ids}
+    assert {one: numbers for one, numbers in begun.items() if len(numbers) != 1} == {}
     by = {one: result_of(desk, one, State.COMPLETED) for one in ids}
     assert {one for one, result in by.items() if result and result.agent_id.startswith("w")} == set(pulled)
     rows = json.loads(read(driver.root / "context/completed_tasks.json"))
