@@ -462,7 +462,7 @@ def test_the_examples_do_what_they_say(driver: Driver, name: str) -> None:
     command = f"{shlex.quote(sys.executable)} -m orchestrator.cli"
     if name == "worker.sh":
         words = ["sh", f"{REPOSITORY}/examples/worker.sh", "me"]
-        env = {**driver.environment, "ORCHESTRATE": command}
+        env = {**driver.environment, "ORCHESTRATE": f"{os.path.dirname(sys.executable)}/orchestrate"}
     else:
         words = [*shlex.split(command), "worker", "worker:Counter", "--until-idle"]
         env = {**driver.environment, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY}/examples"}
