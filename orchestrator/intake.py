@@ -1,12 +1,14 @@
 """From a file in pending/ to a waiting entry, or to rejected/ with a reason.
 
 A file that is still written is left alone until it is whole. An id that was used is not run
-again because its file came back (`returned.py`). One bad file delays no good one.
+again because its file came back (`returned.py`). Bad files delay no good one: what was read and
+is no task is put aside, which takes longest, when all the others have been read.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,7 +26,9 @@ from orchestrator.waiting import Attempt, Entry, Stamp, Waiting
 
 SETTLE_SECONDS = 0.05  # before a file that is being written is looked at again
 EMPTY_SECONDS = 2.0  # an editor creates an empty file first and fills it then
-BAD_LIMIT = 5  # of those that come to nothing, in one go: then the others have their turn
+BAD_LIMIT = 5  # of those that are put aside, in one go: then what waits has its turn
+DOUBT_LIMIT = 100  # of those that are read and come to nothing, in one go
+_LIKELY = re.compile(rb"(?:description|content)[\"']?\s*:")  # what has none of these is hardly a task
 
 Tell = Callable[[str, str, str], None]  # kind, task id, one line
 
@@ -49,6 +53,7 @@ class Intake:
         self._looked = False  # at all of pending/, once
         self._unsettled: dict[str, float] = {}  # name → when to look again (epoch seconds)
         self._behind: deque[str] = deque()  # not read yet: too many before them came to nothing
+        self._doubtful: deque[str] = deque()  # read, and no task; read again and put aside when none is behind
         self._put_aside: list[tuple[str, str, str]] = []  # to be told once it is durable
 
     def look(self, names: Iterable[str] | None, now: float) -> None:
@@ -60,7 +65,7 @@ class Intake:
                 self.waiting.take(self.waiting.by_name[name].task.id)
             self._unsettled = {name: at for name, at in self._unsettled.items() if name in present}
             self._recheck_dependencies(now)
-            candidates = present.difference(self._behind)
+            candidates = present.difference(self._behind, self._doubtful)
         else:
             candidates = {*names, *again}
         found = sorted(filter(None, map(self._changed, candidates)), key=lambda row: row[:2])
@@ -87,10 +92,14 @@ class Intake:
 
     def go_on(self, now: float, count: int = 1 << 60) -> None:
         """Read so many files that nobody has looked at yet, until too many of them come to nothing."""
-        while self._behind and count and len(self._put_aside) < BAD_LIMIT:
+        most = len(self._doubtful) + DOUBT_LIMIT
+        while self._behind and count and len(self._put_aside) < BAD_LIMIT and len(self._doubtful) < most:
             count -= 1
             if row := self._changed(self._behind.popleft()):
-                self._take_up(row[2], row[3], now)
+                self._take_up(*row[2:], now)
+        while self._doubtful and not self._behind and len(self._put_aside) < BAD_LIMIT:
+            if row := self._changed(self._doubtful.popleft()):
+                self._take_up(*row[2:], now, again=True)
         if self._put_aside:
             try:
                 self.queue.sync()
@@ -109,7 +118,7 @@ class Intake:
 
     def next_look(self) -> float | None:
         """When the next file is due: one that was being written, or has not been read yet (epoch seconds)."""
-        return 1.0 if self._behind or self._put_aside else min(self._unsettled.values(), default=None)
+        return 1.0 if self._behind or self._doubtful or self._put_aside else min(self._unsettled.values(), default=None)
 
     def current(self, entry: Entry, now: float) -> bytes | None:
         """Just before the claim: the file's content, if it is the one that was read, whole, and may start.
@@ -145,7 +154,7 @@ class Intake:
     def _path(self, name: str) -> str:
         return f"{self.queue.tasks}/{State.PENDING}/{name}"
 
-    def _take_up(self, name: str, status: os.stat_result, now: float) -> None:
+    def _take_up(self, name: str, status: os.stat_result, now: float, again: bool = False) -> None:
         path = self._path(name)
         if known := self.waiting.by_name.get(name):
             self.waiting.take(known.task.id)  # edited while it waits
@@ -154,6 +163,10 @@ class Intake:
             content = read_bytes(path, settled=True)
             if not content.strip() and now - status.st_mtime < EMPTY_SECONDS:
                 self._unsettled[name] = now + SETTLE_SECONDS
+                return
+            if not again and not _LIKELY.search(content):
+                self._unsettled.pop(name, None)
+                self._doubtful.append(name)
                 return
             task = parse(content, name.rpartition(".")[0])
             task_id = task.id
@@ -182,7 +195,11 @@ class Intake:
             self._tell("error", task_id, f"tasks/pending/{printable(name)}: not read yet: {error.strerror}")
             return
         except InvalidTask as reason:
-            self._reject(name, task_id, str(reason))
+            self._unsettled.pop(name, None)
+            if again:
+                self._reject(name, task_id, str(reason))
+            else:
+                self._doubtful.append(name)
             return
         self._unsettled.pop(name, None)
         self._admit(task, name, status, now)

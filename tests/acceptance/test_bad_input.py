@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -163,17 +164,27 @@ def test_a_fifo_in_the_place_of_any_file_holds_no_command_up(root: Driver) -> No
     """Whoever opens one waits for ever; an agent, or a person, may have put it anywhere."""
     tasks, own = root.root / "tasks", root.root / ".orchestrator"
     own.mkdir(exist_ok=True)
-    (tasks / "runs/one/1").mkdir(parents=True)
+    for folder in (tasks / "runs/one/1", tasks / "runs/again/1", own / "events"):
+        folder.mkdir(parents=True)
     for state in ("completed", "assigned"):
         (tasks / state / f"{state}.yaml").write_text("description: x\n")
-    (tasks / "completed/one.yaml").write_text("description: x\n")
+    for name in ("completed/one", "pending/again"):
+        (tasks / f"{name}.yaml").write_text("description: x\n")
     names = ["completed/one_result.yaml", "assigned/assigned_agent_01.yaml", "rejected/bad.yaml.reason.txt"]
     names += [f"runs/one/1/{name}" for name in ("stdout.log", "alive", "exit", "result.yaml", "assigned.yaml")]
-    for path in (*(tasks / name for name in names), own / "dispatcher.json", own / "config.json", own / "last_id"):
+    names.append("runs/again/1/alive")
+    mine = ("dispatcher.json", "stranded.json", "config.json", "last_id", "events/2026-01-01.jsonl")
+    listed = root.root / "context/completed_tasks.json"
+    listed.parent.mkdir(exist_ok=True)
+    listed.unlink(missing_ok=True)
+    for path in (*(tasks / name for name in names), *(own / name for name in mine), listed):
         os.mkfifo(path)
+    held = os.open(own / "dispatcher.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)  # as if a dispatcher ran: what it says of itself is looked for then
     (tasks / "rejected/bad.yaml").write_text("x: 1\n")
     for words in (["status"], ["tasks"], ["agents"], ["show", "one"], ["doctor"], ["validate"], ["cancel", "one"]):
         done = root.run(*words)  # it ends
         assert "Traceback" not in done.stderr, words
     assert "no regular file" in root.run("logs", "one").stderr
     assert root.ok("add", "x").strip() == "task_001"
+    os.close(held)

@@ -13,7 +13,7 @@ import pytest
 from helpers import python, read, until, write
 
 from orchestrator.config import Config
-from orchestrator.intake import BAD_LIMIT, EMPTY_SECONDS, Intake
+from orchestrator.intake import BAD_LIMIT, DOUBT_LIMIT, EMPTY_SECONDS, Intake
 from orchestrator.runs import Record, Result, write_record
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, Priority, State
@@ -378,6 +378,23 @@ def test_a_cycle_is_rejected_with_its_path_and_the_rest_of_it_waits(desk: Desk) 
     desk.look()
     assert desk.waiting == ["a", "b"]
     assert "closes a cycle of dependencies: c → a → b → c; remove one of them" in desk.rejected["c.yaml"]
+
+
+@pytest.mark.parametrize("bad", ["descriptoin: x\n", "description: [\n"])
+def test_good_files_are_read_before_a_bad_one_older_than_they_is_put_aside(desk: Desk, bad: str) -> None:
+    old = [f"bad_{n:03d}.yaml" for n in range(DOUBT_LIMIT // 2)]
+    for name in old:
+        os.utime(desk.drop(name, bad), (1000, 1000))
+    desk.drop("good.yaml", "description: x\n")
+    now = time.time()
+    desk.intake.look(None, now)
+    assert desk.waiting == ["good"] and len(desk.pending) == len(old) + 1 - BAD_LIMIT
+    desk.drop(old[-1], "description: mended\n")
+    os.utime(desk.drop(old[-2], '"descriptio\\u006e": in other letters\n'), (1000, 1000))
+    while desk.intake.next_look() == 1.0:
+        desk.intake.go_on(now)
+    assert desk.waiting == [*(one[:-5] for one in old[-2:]), "good"]
+    assert sorted(desk.rejected) == old[:-2]
 
 
 def test_a_good_file_does_not_wait_until_all_the_bad_ones_are_put_aside(desk: Desk) -> None:
