@@ -116,6 +116,11 @@ class Intake:
             self.waiting.take(entry.task.id)
             self.waiting.put(entry, entry.unmet, now)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are files that nobody has read yet."""
+        return bool(self._behind)
+
     def next_look(self) -> float | None:
         """When the next file is due: one that was being written, or has not been read yet (epoch seconds)."""
         return 1.0 if self._behind or self._doubtful or self._put_aside else min(self._unsettled.values(), default=None)

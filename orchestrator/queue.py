@@ -236,8 +236,8 @@ class TaskQueue(Looking):
         if now or begun >= self._look_at:
             self._intake.agents = [*config.load_or_last(self.root)[0].agent_table(), *self.roster.names()]
             self._intake.look(None, time.time())
-            while self._intake.next_look() == 1.0:
-                self._intake.go_on(time.time())
+            while self._intake.next_look() == 1.0 and (self._intake.is_behind or not self._intake.waiting.by_id):
+                self._intake.go_on(time.time())  # what is no task is put aside, a few each time, while others wait
             took = time.monotonic() - begun
             self._look_at = begun + took + max(LOOK_SECONDS, 20 * took)
         self._intake.waiting.wake(time.time())
