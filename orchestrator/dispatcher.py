@@ -11,7 +11,6 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
-from orchestrator import history
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
 from orchestrator.config import Config
@@ -114,7 +113,6 @@ class Dispatcher:
     def _take_up(self, lives: list[Live]) -> None:
         for live in lives:
             self.supervisor.add(live)
-            live.attempt = history.attempts(self.queue, live.id)
 
     def run(self, notes: Notes) -> None:
         """Until a stop is asked and done."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from orchestrator import files
+from orchestrator import files, plain
 from orchestrator.agents import adapter_for
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidConfig, InvalidTask
@@ -203,7 +203,9 @@ class AgentRegistry:
     def _read_pause(self, name: str) -> Pause | None:
         try:
             values = parse_mapping(read_bytes(f"{self._folder}/{name}.yaml"))
-        except (OSError, InvalidTask):
+        except OSError as error:
+            return None if plain.is_lasting(error) else self._pauses.get(name)
+        except InvalidTask:
             return None
         until, since, failed = (
             epoch(values.get("paused_until")),

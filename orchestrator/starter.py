@@ -19,7 +19,7 @@ from orchestrator.agents.base import Request
 from orchestrator.clock import Clock
 from orchestrator.config import AgentConfig, Config
 from orchestrator.context import Context
-from orchestrator.errors import OrchestrateError, PromptTooLong
+from orchestrator.errors import OrchestrateError, PromptTooLong, said
 from orchestrator.health import is_lack
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
@@ -288,5 +288,7 @@ def _read(path: str, limit: int = 4_000_000) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=plain.opener) as file:
             return file.read(limit)
-    except OSError:
-        return ""
+    except OSError as error:
+        if is_lack(error):
+            raise
+        return f"(it cannot be read: {said(error)})"  # for good, perhaps; whoever reads this can try
