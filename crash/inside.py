@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from judge import remember, violations
-from scenes import Scene, Step, end_pauses, go
+from scenes import Scene, Step, end_pauses, go, is_paused
 from stage import Serve, Stage, nothing
 from trap import CAN_FAIL, REAL_OPEN, Call, Trap, failing, killing
 
@@ -193,7 +193,8 @@ class Trial:
         found = list(_not_one_line(stage))
         if status:
             found.append(f"status {status}: {_output(stage)}")
-        if isinstance(self.scene.steps[-1], Serve) and not stage.is_drained():
+        # (Where a command to end a pause was refused, it stands.)
+        if isinstance(self.scene.steps[-1], Serve) and not stage.is_drained() and not is_paused(stage):
             found.append("the dispatcher did not go on by itself")
         return self.judged(stage, point, True, tuple(found), "fail")
 
@@ -222,7 +223,7 @@ def _not_one_line(stage: Stage) -> Iterable[str]:
             if (
                 len(lines) > 2
                 or "fault of ours" in said
-                or not all("orchestrate:" in line or "  no " in line for line in lines)
+                or not all("orchestrate:" in line or "  no " in line or line.endswith(" archived") for line in lines)
             ):
                 yield f"a command says: {said}"
 

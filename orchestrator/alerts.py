@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from orchestrator.config import AlertsConfig
+from orchestrator.errors import is_lack
 from orchestrator.events import Event
-from orchestrator.health import is_lack
 
 LONGEST_SECONDS = 60.0  # then it is killed
 

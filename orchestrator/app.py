@@ -30,6 +30,11 @@ LOG_BYTES = 10_000_000  # then the log is rolled over; three old ones are kept
 STARTED_AT = int(time.time())
 
 
+class _Lines(logging.handlers.RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk takes no line, and no traceback of that either; nobody but people read the log."""
+
+
 class Log:
     """Events as lines of the log file, and of the terminal with `start -f`.
 
@@ -44,9 +49,7 @@ class Log:
         self._least = logging.getLevelName(level.upper())
         self._front = front
         self._lines: list[tuple[float, str, str]] = []
-        self._file = logging.handlers.RotatingFileHandler(
-            path, maxBytes=LOG_BYTES, backupCount=3, encoding="utf-8", errors="replace"
-        )
+        self._file = _Lines(path, maxBytes=LOG_BYTES, backupCount=3, encoding="utf-8", errors="replace")
 
     def hear(self, event: Event) -> None:
         """One line."""

@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator import history
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
 from orchestrator.config import Config
@@ -109,7 +108,6 @@ class Dispatcher:
     def _take_up(self, lives: list[Live]) -> None:
         for live in lives:
             self.supervisor.add(live)
-            live.attempt = history.attempts(self.queue, live.id)
 
     def run(self, notes: Notes) -> None:
         """Until a stop is asked and done."""

@@ -7,6 +7,10 @@ A misbehaving agent is no error: it is an outcome (see states.py).
 
 from __future__ import annotations
 
+import errno
+
+LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+
 
 class OrchestrateError(Exception):
     """The user can mend it. The message is one whole line for a person; exit code 1."""
@@ -18,6 +22,11 @@ def said(error: OSError) -> str:
     """What the system says, and of which file."""
     where = error.filename2 or error.filename
     return f"{error.strerror or error}{f' ({where})' if where else ''}"
+
+
+def is_lack(error: BaseException) -> bool:
+    """Whether this is the machine's fault: no disk, no descriptors, no processes, no memory."""
+    return isinstance(error, OSError) and error.errno in LACKS
 
 
 class WrongUsage(OrchestrateError):

@@ -7,7 +7,6 @@ place with the reason, and starts by itself once there is room. The reason and t
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 
@@ -17,16 +16,10 @@ from orchestrator.runs import utc
 from orchestrator.writing import to_yaml
 
 BEAT_SECONDS = 10.0  # between two beats of the dispatcher
-LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 NOBODY = "every agent is down: "
 MOST_SECONDS = 30.0  # between two attempts to start something, after a start failed for lack of room
 SPARE = 8  # pairs of descriptors: what a turn takes at once
 BLOCK = 1024  # bytes of the file
-
-
-def is_lack(error: BaseException) -> bool:
-    """Whether this is the machine's fault: no disk, no descriptors, no processes, no memory."""
-    return isinstance(error, OSError) and error.errno in LACKS
 
 
 def no_room(folder: str, limits: LimitsConfig) -> str:

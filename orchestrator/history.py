@@ -110,5 +110,7 @@ def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace", opener=plain.opener) as file:
             return file.read(10_000)
-    except OSError:
+    except OSError as error:
+        if not plain.is_lasting(error):
+            raise
         return ""

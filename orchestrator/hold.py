@@ -26,9 +26,15 @@ class Hold:
         refuse_second(root)
         try:
             self._folder = locks.hold_folder(root, wait)
-            self._take(wait)
-        except (Timeout, BlockingIOError):
+        except BlockingIOError:
             raise _already(root) from None
+        try:
+            self._take(wait)
+        except BaseException as error:
+            os.close(self._folder)
+            if isinstance(error, Timeout):
+                raise _already(root) from None
+            raise
 
     def _take(self, wait: float) -> None:
         lock = FileLock(self._path)

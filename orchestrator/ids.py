@@ -58,7 +58,9 @@ def stated_by(path: str) -> str:
     try:
         with open(path, "rb", opener=plain.opener) as file:
             match = _STATED.search(file.read(4096))
-    except OSError:
+    except OSError as error:
+        if not plain.is_lasting(error):
+            raise
         return ""
     return match[1].decode("utf-8", "replace") if match else ""
 

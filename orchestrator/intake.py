@@ -189,6 +189,7 @@ class Intake:
             if _stamp(after) != _stamp(status):
                 self._unsettled[name] = now + SETTLE_SECONDS
                 return
+            attempt = self._attempts(task.id, now)
         except StillWritten:  # less and less often: its end rings, too
             self._unsettled[name] = now + min(max(SETTLE_SECONDS, (now - status.st_mtime) / 4), 1.0)
             return
@@ -207,10 +208,9 @@ class Intake:
                 self._doubtful.append(name)
             return
         self._unsettled.pop(name, None)
-        self._admit(task, name, status, now)
+        self._admit(task, name, status, attempt, now)
 
-    def _admit(self, task: Task, name: str, status: os.stat_result, now: float) -> None:
-        attempt = self._attempts(task.id, now)
+    def _admit(self, task: Task, name: str, status: os.stat_result, attempt: Attempt, now: float) -> None:
         priority = self.config.queue.default_priority if task.priority is None else task.priority
         entry = Entry(task, name, min(status.st_mtime, now), _stamp(status), priority, attempt)
         unmet = [one for one in task.dependencies if not self._is_completed(one)]

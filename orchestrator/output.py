@@ -10,6 +10,7 @@ import os
 import sys
 
 from orchestrator import files, plain
+from orchestrator.errors import is_lack, said
 
 
 def cap(path: str, limit: int) -> int:
@@ -73,9 +74,13 @@ def compact(path: str, limit: int) -> None:
 
 
 def text(path: str, limit: int) -> str:
-    """So many characters of a file, whatever bytes are in it; "" if there is none."""
+    """So many characters of a file, whatever bytes are in it; "" if there is none. Raises OSError for a lack of room."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=plain.opener) as file:
             return file.read(limit)
-    except OSError:
+    except FileNotFoundError:
         return ""
+    except OSError as error:
+        if is_lack(error):
+            raise
+        return f"(it cannot be read: {said(error)})"  # for good, perhaps; whoever reads this can try

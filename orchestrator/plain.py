@@ -12,9 +12,23 @@ import stat
 
 from orchestrator import files
 
+# There is nothing of that name, or nothing that could ever be read.
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG)
+
 
 class NotPlain(OSError):
     """Something lies there that is no regular file."""
+
+
+def is_lasting(error: OSError) -> bool:
+    """Whether a file that could not be opened is none, or not ours to read: access(2) has to say so, too.
+
+    All else may pass (no descriptors, no memory, a bad disk), and whoever took it for an empty file would judge by
+    nothing.
+    """
+    if isinstance(error, PermissionError):
+        return not os.access(error.filename or "", os.R_OK)
+    return isinstance(error, NotPlain) or error.errno in _NOTHING
 
 
 def opener(path: str, flags: int) -> int:
@@ -45,12 +59,15 @@ def aside(path: str, files_too: bool = False) -> None:
 
 
 def same(first: str, second: str) -> bool:
-    """Whether both are there and hold the same bytes. What is larger than a task may be is not compared."""
+    """Whether both are there and hold the same bytes. What is larger than a task may be is not compared. Raises
+    OSError if it cannot be told now."""
     try:
         with open(first, "rb", opener=opener) as one, open(second, "rb", opener=opener) as two:
             size = os.fstat(one.fileno()).st_size
             return size == os.fstat(two.fileno()).st_size <= 4 << 20 and one.read() == two.read()
-    except OSError:
+    except OSError as error:
+        if not is_lasting(error):
+            raise
         return False
 
 
@@ -73,8 +90,11 @@ def drop_copy(path: str, kept: str, drafts: str) -> bool:
         return False
     hidden = files.draft_name(drafts)
     files.move(path, hidden)
-    if not same(hidden, kept):
-        files.move(hidden, path)
-        return False
+    dropped = False
+    try:
+        dropped = same(hidden, kept)
+    finally:
+        if not dropped:
+            files.move(hidden, path)
     os.unlink(hidden)
     return True

@@ -98,6 +98,8 @@ def read_bytes(path: str, limit: int = SIZE_LIMIT, settled: bool = False) -> byt
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV):
             raise  # not there, or no descriptors, no memory, a bad disk: no fault of the file's
+        if isinstance(error, PermissionError) and os.access(path, os.R_OK):
+            raise  # it may be read, and could not: that passes
         raise InvalidTask(_not_a_file(path) or f"cannot be read: {error.strerror}") from None
     try:
         status = os.fstat(fd)

@@ -22,8 +22,8 @@ from orchestrator import files, plain, process, runs
 from orchestrator.agents import AGENTS
 from orchestrator.config import AgentConfig
 from orchestrator.context import Context
-from orchestrator.errors import InvalidTask
-from orchestrator.history import was_given_back
+from orchestrator.errors import InvalidTask, said
+from orchestrator.history import attempts, was_given_back
 from orchestrator.launcher import end_leftovers
 from orchestrator.live import Live
 from orchestrator.names import printable
@@ -69,8 +69,11 @@ class Recovery:
             names = assignments.pop(task_id, [])
             if any("@" in name for name in names) or (not names and self._is_being_claimed(task_id)):
                 continue  # a worker's: whether it is silent is seen later
-            if live := self._take_up(task_id, names, now):
-                lives.append(live)
+            try:
+                if live := self._take_up(task_id, names, now):
+                    lives.append(live)
+            except OSError as error:  # one that cannot be read keeps no other back
+                self._tell("error", task_id, f"its run cannot be looked at: {said(error)}; tried again")
         for task_id, names in assignments.items():
             for name in names:
                 if "@" not in name:
@@ -117,6 +120,7 @@ class Recovery:
             self._tell("warning", task_id, f"its file was changed while it ran and cannot be read any more: {problem}")
         settings = self.registry.settings(agent) or _settings_of(record)
         live = self._new_live(task, number, agent, slot, settings, record.started_at if record else now)
+        live.attempt = attempts(self.queue, task_id)
         if alive or not runs.has_begun(folder):
             live.identity = self._find(folder, record.pid if record else 0)
         if record and record.boot == process.boot_id():

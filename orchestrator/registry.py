@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from orchestrator import config as configuration
-from orchestrator import files, profiles
+from orchestrator import files, plain, profiles
 from orchestrator.agents import AGENTS, adapter_for
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidConfig, InvalidTask
@@ -273,7 +273,9 @@ class AgentRegistry(Known):
     def _read_pause(self, name: str) -> Pause | None:
         try:
             values = parse_mapping(read_bytes(f"{self._folder}/{name}.yaml"))
-        except (OSError, InvalidTask):
+        except OSError as error:
+            return None if plain.is_lasting(error) else self._pauses.get(name)
+        except InvalidTask:
             return None
         until, since, failed = (
             epoch(values.get("paused_until")),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from orchestrator import output, plain
 from orchestrator.agents.base import Agent, Answer, Evidence
 from orchestrator.config import BUILT_IN, AgentConfig
-from orchestrator.errors import InvalidTask
+from orchestrator.errors import InvalidTask, said
 from orchestrator.names import printable
 from orchestrator.reading import parse_mapping
 from orchestrator.runs import FACTS, FACTS_EXAMPLE, words
@@ -59,7 +59,17 @@ def judge(
     evidence = Evidence(
         f"{folder}/stdout.log", f"{folder}/stderr.log", 0 if answered else exit_code, settings, folder, ended_at
     )
-    answer = adapter.read(evidence)
+    own, text, kept = f"{folder}/output.md", "", False
+    try:
+        answer = adapter.read(evidence)
+        if kept := plain.is_plain(own) and os.path.getsize(own) > 0:
+            with open(own, "rb", opener=plain.opener) as file:
+                text = file.read(4 * TEXT_LIMIT).decode("utf-8", "replace")
+    except PermissionError as problem:
+        if not plain.is_lasting(problem):
+            raise
+        plain.aside(own, files_too=True)  # nothing is lost of it
+        answer, kept = Answer(Outcome.UNREADABLE, error=f"what it left cannot be read: {said(problem)}"), False
     outcome, error = answer.outcome, answer.error
     if outcome is not Outcome.SUCCESS and output.was_cut(evidence.stdout):
         error += " (its output was cut: limits.max_output_mb)"
@@ -75,10 +85,7 @@ def judge(
     elif outcome is Outcome.AGENT_ERROR and _never_began(adapter.kind, exit_code or 0, evidence.stdout):
         outcome = Outcome.NOT_STARTED
     group = together or Together()
-    own, text = f"{folder}/output.md", ""
-    if plain.is_plain(own) and os.path.getsize(own):
-        with open(own, "rb", opener=plain.opener) as file:
-            text = file.read(4 * TEXT_LIMIT).decode("utf-8", "replace")
+    if kept:
         group.file(own)
     else:
         text = _cut(answer.text)

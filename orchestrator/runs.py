@@ -106,7 +106,7 @@ class Result(NamedTuple):
 
 
 def read_result(path: str) -> Result | None:
-    """A result file as it was written; None if there is none or it cannot be read."""
+    """A result file as it was written; None if there is none or it is torn. Raises OSError if it cannot be read now."""
     values = _mapping(path)
     try:
         return Result(
@@ -164,7 +164,11 @@ def _one(value: Any) -> str:
 def _mapping(path: str) -> dict[str, Any]:
     try:
         return parse_mapping(read_bytes(path))
-    except (OSError, InvalidTask):
+    except InvalidTask:
+        return {}
+    except OSError as error:
+        if not plain.is_lasting(error):
+            raise
         return {}
 
 
@@ -199,7 +203,7 @@ def write_record(folder: str, record: Record, begun: bool = False) -> None:
 
 
 def read_record(folder: str) -> Record | None:
-    """None if there is none, or it cannot be read."""
+    """None if there is none, or it is torn. Raises OSError if it cannot be read now."""
     values = _mapping(f"{folder}/alive")
     try:
         return Record(
@@ -238,7 +242,7 @@ def is_alive(folder: str) -> bool:
 def has_begun(folder: str) -> bool:
     """Whether anything of the run was ever started: its wrapper's first word, or what came after it.
 
-    After a power cut that cannot be told: nothing of it was synced.
+    After a power cut that cannot be told: nothing of it was synced. Raises OSError if it cannot be read now.
     """
     for name in ("exit", "result.yaml", "stdout.log", "stderr.log", "output.md"):
         try:
@@ -248,10 +252,11 @@ def has_begun(folder: str) -> bool:
             continue
     try:
         with open(f"{folder}/alive", "rb", opener=plain.opener) as file:
-            content = file.read()
-    except OSError:
+            return b"\npid: " in file.read()
+    except OSError as error:
+        if not plain.is_lasting(error):
+            raise
         return False
-    return b"\npid: " in content
 
 
 def read_exit(folder: str) -> int | None:

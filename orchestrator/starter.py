@@ -19,8 +19,7 @@ from orchestrator.agents.base import Request
 from orchestrator.clock import Clock
 from orchestrator.config import AgentConfig, Config
 from orchestrator.context import Context
-from orchestrator.errors import OrchestrateError, PromptTooLong
-from orchestrator.health import is_lack
+from orchestrator.errors import OrchestrateError, PromptTooLong, is_lack
 from orchestrator.intake import Intake
 from orchestrator.launcher import Launch
 from orchestrator.live import Live

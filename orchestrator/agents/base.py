@@ -8,7 +8,6 @@ answer needs no adapter at all: `command.py` runs it from config.yaml alone.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator
@@ -93,7 +92,7 @@ class Agent(Protocol):
         ...
 
     def read(self, evidence: Evidence) -> Answer:
-        """Read what an ended run left. Never raises for what the program wrote."""
+        """Read what an ended run left. Never raises for what the program wrote; OSError if it cannot be read now."""
         ...
 
     def answered(self, last_line: str) -> bool:
@@ -116,7 +115,7 @@ def json_lines(path: str) -> Iterator[dict[str, Any]]:
                 if isinstance(value, dict):
                     yield value
     except OSError as error:
-        _raise_if_passing(error)
+        _raise_if_there(error)
 
 
 def tail_text(path: str, limit: int = 65536) -> str:
@@ -129,13 +128,13 @@ def tail_text(path: str, limit: int = 65536) -> str:
             file.seek(max(0, size - limit))
             return file.read(min(size, limit)).decode("utf-8", "replace")
     except OSError as error:
-        _raise_if_passing(error)
+        _raise_if_there(error)
         return ""
 
 
-def _raise_if_passing(error: OSError) -> None:
-    """What cannot be read now must not be taken for empty: a run would be judged by nothing."""
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC):
+def _raise_if_there(error: OSError) -> None:
+    """What cannot be read must not be taken for empty: a run would be judged by nothing."""
+    if isinstance(error, PermissionError) or not plain.is_lasting(error):
         raise error
 
 

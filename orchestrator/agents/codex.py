@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.agents.base import (
@@ -128,8 +129,9 @@ def _window_end(thread_id: str, evidence: Evidence) -> float | None:
     sessions = os.path.join(_home(evidence.settings), "sessions")
     latest: object = None
     for path in glob.glob(os.path.join(glob.escape(sessions), "*", "*", "*", f"rollout-*-{thread_id}.jsonl")):
-        for line in json_lines(path):
-            latest = found(line, "payload", "rate_limits") or latest
+        with suppress(PermissionError):  # only a hint
+            for line in json_lines(path):
+                latest = found(line, "payload", "rate_limits") or latest
     ends = [
         number_at(latest, window, "resets_at")
         for window in ("primary", "secondary")

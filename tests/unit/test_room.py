@@ -12,7 +12,8 @@ from helpers import read, write
 
 from orchestrator.cli.status import flat
 from orchestrator.config import Config, LimitsConfig
-from orchestrator.health import BEAT_SECONDS, MOST_SECONDS, Health, is_lack, no_room
+from orchestrator.errors import is_lack
+from orchestrator.health import BEAT_SECONDS, MOST_SECONDS, Health, no_room
 from orchestrator.registry import FIRST_PAUSE, AgentRegistry
 
 pytestmark = pytest.mark.fast
