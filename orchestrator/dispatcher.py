@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 
 from orchestrator import history
 from orchestrator.checklist import Checklist
@@ -81,7 +82,7 @@ class Dispatcher:
         self._scan_at = 0.0
         self._wall = 0.0
         self._problem = ""  # that the last unfinished turn had
-        self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell)
+        self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell, lambda text: self.tell("error", "", text))
         self.intake = Intake(
             queue, config, list(registry.agents), self.tell, lambda one: self.supervisor.by_task(one) is not None
         )
@@ -129,7 +130,8 @@ class Dispatcher:
                 self._flush()
             if self.mode is Mode.LEAVE or (self.mode is not Mode.RUN and not self.supervisor.lives):
                 break
-            self.clock.wait(lambda seconds: self._bell.wait(seconds, self.supervisor.descriptors()), wait)
+            ready = (*self.watcher.descriptors(), *self.supervisor.descriptors())
+            self.clock.wait(partial(self._bell.wait, also=ready), wait)
         self.close()
 
     def _scan(self, wall: float, lived: float) -> None:
