@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
@@ -35,6 +36,7 @@ from orchestrator.watch import Watch
 from orchestrator.watcher import Bell, Notes, Watcher
 
 SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
+SCAN_BURST = 10.0  # seconds: who nudges us now and then is looked for at once; who does all the time gets 5 % of ours
 
 
 class Dispatcher:
@@ -70,10 +72,10 @@ class Dispatcher:
         self._bell = bell
         self._finish_again_at = 0.0
         self._scan_at = 0.0
-        self._scan_soon = 0.0  # not before, however often we are nudged
+        self._scan_soon = 0.0  # not before, if we are nudged all the time
         self._wall = 0.0
         self._problem = ""  # that the last unfinished turn had
-        self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell)
+        self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell, lambda text: self.tell("error", "", text))
         self.intake = Intake(
             queue, config, registry.names(), self.tell, lambda one: self.supervisor.by_task(one) is not None
         )
@@ -122,7 +124,8 @@ class Dispatcher:
                 self._flush()
             if self.mode is Mode.LEAVE or (self.mode is not Mode.RUN and not self.supervisor.lives):
                 break
-            self.clock.wait(lambda seconds: self._bell.wait(seconds, self.supervisor.descriptors()), wait)
+            ready = (*self.watcher.descriptors(), *self.supervisor.descriptors())
+            self.clock.wait(partial(self._bell.wait, also=ready), wait)
         self.close()
 
     def _scan(self, wall: float, lived: float) -> None:
@@ -137,7 +140,7 @@ class Dispatcher:
         self.intake.look(None, wall)
         took = self.clock.lived() - lived
         self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
-        self._scan_soon = lived + 20 * took
+        self._scan_soon = max(self._scan_soon, lived - SCAN_BURST) + 20 * took
 
     def _unfinished(self, error: OSError) -> None:
         if said(error) != self._problem:  # not again each second

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
-from orchestrator import files, output
+from orchestrator import files, output, plain
 from orchestrator.agents import adapter_for
 from orchestrator.agents.flags import joined, without
 from orchestrator.checking import Frozen, checked
@@ -94,10 +94,12 @@ def texts(root: str) -> dict[str, str]:
 
 
 def names(root: str) -> list[str]:
-    """Of the root's own."""
+    """Of the root's own. Raises OSError if that cannot be told now."""
     try:
         return sorted(one[:-3] for one in os.listdir(f"{root}/{FOLDER}") if one.endswith(".md") and one[0] != ".")
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if not plain.is_lasting(error):
+            raise
         return []
 
 

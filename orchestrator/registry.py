@@ -261,9 +261,12 @@ class AgentRegistry(Known):
 
     def look(self) -> None:
         """Take up what was changed by hand: a pause whose file is gone is over; the specialists' files."""
-        if (found := ("", *profiles.stamps(self.places.root))) != self._profiles:
-            self._profiles = found
-            self.specialists, self.problems = profiles.load(self.places.root, self.agents)
+        try:
+            if (found := ("", *profiles.stamps(self.places.root))) != self._profiles:
+                self.specialists, self.problems = profiles.load(self.places.root, self.agents)
+                self._profiles = found
+        except OSError:
+            pass  # what was read before holds
         self._pauses = {name: pause for name in self.agents if (pause := self._read_pause(name))}
 
     def next_resume(self, now: float) -> float | None:

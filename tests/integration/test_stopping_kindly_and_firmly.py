@@ -126,8 +126,10 @@ def test_cancel_ends_a_running_task_with_all_that_it_started(root: Driver) -> No
     root.start()
     child = pid_in(root, "child")
     until(lambda: root.members("deaf"))
-    root.ok("cancel", "one", "deaf")
-    assert root.json("show", "deaf")["reason"].endswith("run 1, is being cancelled")  # it is deaf for five seconds
+    cancel = root.spawn("cancel", "one", "deaf")
+    # It is deaf for five seconds.
+    until(lambda: root.json("show", "deaf")["reason"].endswith("run 1, is being cancelled"))
+    assert cancel.wait(60) == 0
     root.reach("failed", "one", "deaf")
     assert not living(child) and root.members() == []
     assert root.result("one")["status"] == root.result("deaf")["status"] == "cancelled"

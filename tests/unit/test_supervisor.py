@@ -408,10 +408,10 @@ from orchestrator.task import Task
 folder = sys.argv[1]
 process.become_subreaper()
 live = Live(Task(id="a", description="x"), 1, "shell", "agent_01", ShellAgent(), AgentConfig(), folder, 0.0, 0.0, 1e6, 1e6)
+supervisor = Supervisor(True)  # whatever is our child before is none of its business
 script = "setsid sleep 300 >/dev/null 2>&1 & sleep 0 & exit 0"
 started = LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, os.devnull)
 live.child, live.identity = started
-supervisor = Supervisor(True)
 supervisor.lives["agent_01"] = live
 deadline = time.monotonic() + 20
 while not supervisor.turn(time.monotonic(), 1.0, 1.0, 1000) and time.monotonic() < deadline:

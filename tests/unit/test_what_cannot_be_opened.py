@@ -141,7 +141,7 @@ def test_a_persons_note_that_could_not_be_opened_is_not_left_out(queue: Spool) -
 def test_a_pause_that_cannot_be_read_once_goes_on(tmp_path: Path) -> None:
     registry = AgentRegistry(str(tmp_path), Config(agents={"one": AgentConfig(command="true")}), {})
     registry.pause("one", time.time() + 1000, "rate limit")
-    os.chmod(f"{tmp_path}/agents/one.yaml", 0)
+    os.chmod(f"{tmp_path}/.orchestrator/agents/one.yaml", 0)
     with refused():
         registry.look()
     assert registry.paused("one", time.time())
