@@ -97,9 +97,14 @@ class TaskQueue(Looking):
         }
         return self.add(content, **{k: v for k, v in {**given, **fields}.items() if v is not None})
 
-    def add_task(self, content: str, **fields: Any) -> str:
-        """`create_task` under its other name."""
-        return self.create_task(content, **fields)
+    add_task = create_task
+
+    def put(self, fields: Mapping[str, Value], max_size: int = 1000, unique: bool = False) -> str:
+        """As the spool does it; and the next claim here knows of it."""
+        task_id = super().put(fields, max_size, unique)
+        if self._intake is not None:
+            self._intake.look([f"{task_id}.yaml"], time.time())
+        return task_id
 
     # -- work -------------------------------------------------------------------------------
 
