@@ -48,7 +48,7 @@ def test_the_ten_steps_do_what_they_say(bare: Driver, tmp_path: Path, extra: boo
         assert said in done.stdout, (said, done.stdout)
     left = {one["task_id"]: one["state"] for one in bare.json("tasks")}
     ended = {"task_001": "completed", "task_003": "failed", "task_004": "completed"}
-    waiting = {one: "pending" for one in ("task_002", "task_005", *(["task_006"] if extra else []))}
+    waiting = dict.fromkeys(("task_002", "task_005", *(["task_006"] if extra else [])), "pending")
     assert left == {**ended, **waiting}
     answer = bare.root / "context/agent_outputs/task_001_output.md"
     assert answer.read_text() == "The Rhine, the Nile and the Po.\n"
