@@ -28,7 +28,7 @@ option that there is not, a value that cannot be); 3 a fault of ours, with a rep
 `{"error": "…"}`; the same line is on standard error, and the exit code is what it always is. `add --file`, `cancel` and
 `retry` print a list with an object for each task, which has an `error` if that one was refused; `add` prints one object,
 and with `--wait` its `state` and `reason` at the end, too. (`status --watch --json` is one document a line, every two
-seconds.)
+seconds; `events -f --json` one a line for each event.)
 
 **While config.yaml is broken** all that look, add, cancel and wait go on with its last good version, and say so in one
 line on standard error; `start`, `validate` and `doctor` say what is wrong, and end with 1."""
@@ -39,10 +39,10 @@ def commands() -> str:
     import typer
 
     from orchestrator.cli import commands as doing
-    from orchestrator.cli import looks, machine, pulling
+    from orchestrator.cli import looks, machine, pulling, records
     from orchestrator.cli.base import app
 
-    assert doing and looks and machine and pulling
+    assert doing and looks and machine and pulling and records
     parts = ["# Commands", "", *INTRODUCTION.splitlines(), ""]
     group: Any = typer.main.get_command(app)
     context = typer.Context(group, info_name="orchestrate", max_content_width=100, terminal_width=100)
@@ -81,6 +81,7 @@ def _plain(value: Any) -> str:
 def tables() -> dict[str, list[str]]:
     """Marker → the lines between it and its end."""
     from orchestrator import config, recovery
+    from orchestrator.events import KINDS
     from orchestrator.retry import RULES
     from orchestrator.states import MOVES
     from orchestrator.task import ALIASES, Task
@@ -113,6 +114,7 @@ def tables() -> dict[str, list[str]]:
         "moves": moves,
         "outcomes": outcomes,
         "crash": crash,
+        "events": ["| kind | told when |", "|---|---|", *(f"| {kind} | {when} |" for kind, when in KINDS.items())],
         "fields": fields(Task, ALIASES),
         "config": sections,
     }

@@ -42,7 +42,7 @@ class Log:
     """
 
     LEVELS = {"error": "ERROR", "alert": "ERROR", "rejected": "WARNING", "warning": "WARNING", "paused": "WARNING",
-              "review": "WARNING", "failed": "WARNING", "late": "WARNING"}  # fmt: skip
+              "review": "WARNING", "failed": "WARNING", "cancelled": "WARNING", "late": "WARNING", "claimed": "DEBUG"}  # fmt: skip
 
     def __init__(self, path: str, level: str, front: bool) -> None:
         self._path = path
@@ -52,7 +52,9 @@ class Log:
         self._file = _Lines(path, maxBytes=LOG_BYTES, backupCount=3, encoding="utf-8", errors="replace")
 
     def hear(self, event: Event) -> None:
-        """One line."""
+        """One line; of what comes in hundreds or was so before us, none."""
+        if event.facts.get("found"):
+            return
         level = self.LEVELS.get(event.kind, "INFO")
         if logging.getLevelName(level) >= self._least:
             words = (event.task_id, event.kind if event.kind.upper() != level else "", event.text)

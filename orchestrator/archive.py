@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from orchestrator import files
+from orchestrator import events, files
 from orchestrator.history import result_of
 from orchestrator.spool import Spool
 from orchestrator.states import State
@@ -55,6 +55,9 @@ def archive(queue: Spool, older_than: float, dry_run: bool = False) -> list[str]
             continue
         folders |= {os.path.dirname(source), os.path.dirname(place)}
     files.sync_folders(sorted(folders))
+    for source, place in tasks:
+        task_id = os.path.basename(source).removesuffix(".yaml")
+        events.record(queue.own, "archived", task_id, os.path.relpath(place, queue.root))
     return moved
 
 

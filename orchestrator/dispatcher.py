@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from orchestrator import journal
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
 from orchestrator.config import Config
@@ -90,9 +91,9 @@ class Dispatcher:
         self.hands = Hands(queue, context, self.supervisor, self.tell)
         self.checklist = Checklist(queue, context, registry, self.tell)
 
-    def tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
-        """A fact, to everyone who listens."""
-        event = Event(self.clock.wall(), kind, task_id, text, dict(facts))
+    def tell(self, kind: str, task_id: str, text: str, at: float = 0.0, **facts: object) -> None:
+        """A fact, to everyone who listens; of now, if it does not say."""
+        event = Event(at or self.clock.wall(), kind, task_id, text, dict(facts))
         for listener in self._listeners:
             listener.hear(event)
 
@@ -103,6 +104,7 @@ class Dispatcher:
         self.queue.make_folders()
         self.context.make()
         self.health.open()
+        self.intake.untold = journal.untold(self.queue.own, self.health.before)
         self.watcher.keep()
         self.finisher.remember(self.clock.wall())
         self._take_up(self.recovery.run(self.clock.wall()))

@@ -48,6 +48,8 @@ def told(one: Finished) -> tuple[str, str, dict[str, Any]]:
     if result.state is State.PENDING:
         when = f"again at {clock(result.retry_at)}" if result.retry_at else "again"
         return "retried", f"{result.reason}; {when}", facts
+    if result.status is Outcome.CANCELLED:
+        return "cancelled", f"{result.reason} ({took})", facts
     if result.status is Outcome.SUCCESS:
         return str(result.state), f"in {took}{f'; {result.reason}' if result.reason else ''}", facts
     return str(result.state), f"{result.reason} ({took})", facts

@@ -56,9 +56,11 @@ class Health:
         self._again_at = 0.0  # lived seconds: when one is tried after that
         self._wait = 0.0
         self.halted = ""  # why nothing is started; "" if all is well
+        self.before = 0.0  # when the dispatcher before us last beat (epoch seconds)
 
     def open(self) -> None:
         """Take the file in hand. An alert that was given before a restart is not given again."""
+        self.before = os.stat(self._path).st_mtime if os.path.exists(self._path) else 0.0
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self.halted = str(parse_mapping(read_bytes(self._path)).get("halted") or "")

@@ -30,7 +30,7 @@ BAD_LIMIT = 5  # of those that are put aside, in one go: then what waits has its
 DOUBT_LIMIT = 100  # of those that are read and come to nothing, in one go
 _LIKELY = re.compile(rb"(?:description|content)[\"']?\s*:")  # what has none of these is hardly a task
 
-Tell = Callable[[str, str, str], None]  # kind, task id, one line
+Tell = Callable[..., None]  # kind, task id, one line; more, if there is
 
 
 class Intake:
@@ -51,6 +51,8 @@ class Intake:
         self._tell = tell
         self._lives = lives  # whether a run of that task lives
         self._looked = False  # at all of pending/, once
+        # Of what lies there at the start, by id and when it came: whether nobody has told of it yet.
+        self.untold: Callable[[str, float], bool] = lambda task_id, came: False
         self._unsettled: dict[str, float] = {}  # name → when to look again (epoch seconds)
         self._behind: deque[str] = deque()  # not read yet: too many before them came to nothing
         self._doubtful: deque[str] = deque()  # read, and no task; read again and put aside when none is behind
@@ -72,7 +74,7 @@ class Intake:
         self._behind.extendleft(name for _, _, name, _ in reversed(found))
         self.go_on(now, len(found))
         if not self._looked and names is None:
-            self._looked = True  # what lies there at the start is no news, one by one
+            self._looked = True  # what lies there at the start is no news to those who watch, one by one
             if len(self.waiting):
                 self._tell("waiting", "", counted(self.waiting, "task"))
 
@@ -222,6 +224,8 @@ class Intake:
             return
         if not attempt.made and self._looked:
             self._tell("submitted", task.id, task.title)
+        elif not attempt.made and self.untold(task.id, status.st_ctime):
+            self._tell("submitted", task.id, task.title, at=status.st_ctime, found=True)
 
     def _attempts(self, task_id: str, now: float) -> Attempt:
         found = history.attempts(self.queue, task_id)

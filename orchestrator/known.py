@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from orchestrator import events
 from orchestrator.agents import adapter_for
 from orchestrator.config import AgentConfig
 from orchestrator.errors import AlreadyExists, NotFound, OrchestrateError, Refused
@@ -164,6 +165,8 @@ class Known:
         if isinstance(confidence, bool) or not 0 <= confidence <= 1:
             raise OrchestrateError(f"confidence: write a number from 0 to 1, not {confidence!r}")
         self.performance.learn(agent_id, capability, float(confidence), time.time())
+        text = f"{agent_id} can {capability} (confidence {confidence:g})"
+        events.record(self.places.own, "learned", "", text, agent_id=agent_id)
         return self.get_agent_capability(agent_id).learned
 
     def running(self) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ checked whole (`fullmatch`: a `$` would let a newline through) and stays short e
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence, Sized
@@ -84,6 +85,19 @@ def counted(things: Sized | int, word: str) -> str:
     """`1 task`, `2 tasks`."""
     number = things if isinstance(things, int) else len(things)
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def numbered(name: str, count: int) -> str:
+    """`name`, or `stem.2.yaml` and so on; short enough that `.reason.txt` fits behind it."""
+    stem, ending = os.path.splitext(name)
+    while len(os.fsencode(f"{stem}{ending}")) > 235:
+        stem, ending = (stem[:-1], ending) if stem else (ending[:200], "")
+    return f"{stem}{ending}" if count == 1 else f"{stem}.{count}{ending}"
+
+
+def title_of(description: str) -> str:
+    """The first line of a description, for lists."""
+    return printable((description.strip().splitlines() or [""])[0], 80)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

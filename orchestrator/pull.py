@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-from orchestrator import files, history, hold, plain, process, progress, prompt, runs
+from orchestrator import files, history, hold, locks, plain, process, progress, prompt, runs
 from orchestrator.context import Context
 from orchestrator.ended import Finished, told
 from orchestrator.errors import AlreadyExists, Refused
@@ -67,11 +67,11 @@ class Pull:
     def claim(self, wanted: Sequence[tuple[Entry, bytes]], worker: Worker) -> list[Held]:
         """Make waiting tasks the worker's own, all durable together; those that nobody was faster with."""
         self.context.keep()  # before there is a result: a list that is made later holds it, and gets it once more
-        locks: list[int] = []
+        taken: list[int] = []
         mine: list[tuple[Held, Entry]] = []
         try:
             for entry, content in wanted:
-                if held := self._take(entry, content, worker, locks):
+                if held := self._take(entry, content, worker, taken):
                     mine.append((held, entry))
             if mine:
                 self.queue.sync()
@@ -81,14 +81,17 @@ class Pull:
                 self.queue.release(held.id)
             raise
         finally:
-            for lock in locks:
+            for lock in taken:
                 os.close(lock)
+        watched = locks.is_locked(f"{self.queue.own}/dispatcher.lock")  # by one that told that they came
         for held, entry in mine:
+            if held.number == 1 and not watched:
+                self._tell("submitted", held.id, entry.task.title, at=entry.arrival, found=True)
             said = f"run {held.number} by worker {held.slot}: {entry.task.title}"
             self._tell("claimed", held.id, said, run=held.number, agent_id=held.slot, agent_type=worker.agent_type)
         return [held for held, _ in mine]
 
-    def _take(self, entry: Entry, content: bytes, worker: Worker, locks: list[int]) -> Held | None:
+    def _take(self, entry: Entry, content: bytes, worker: Worker, taken: list[int]) -> Held | None:
         task = entry.task
         attempt = history.attempts(self.queue, task.id)
         if attempt.made != entry.attempt.made:  # somebody has it now, or had it: no folder of a further run is made
@@ -97,7 +100,7 @@ class Pull:
         held = Held(task.id, worker.agent_id, number, self.queue.run_folder(task.id, number))
         os.makedirs(held.folder, exist_ok=True)
         try:
-            locks.append(runs.take_alive(held.folder, patience=1))
+            taken.append(runs.take_alive(held.folder, patience=1))
             self.queue.claim(entry.name, task.id)
         except (AlreadyExists, FileNotFoundError, FileExistsError):  # somebody else is at it, or was faster
             return None
@@ -153,8 +156,8 @@ class Pull:
             return f"{what}: {holder[0]} has it now, as run {holder[2]}"
         return f"{what}: nobody has it, it waits in tasks/{state}/; claim it first"
 
-    def progress(self, held: Held, percent: float, findings: Any = None) -> None:
-        """How far it is (0 to 100), and what was found so far: any JSON value. Durable."""
+    def progress(self, held: Held, percent: float, findings: Any = None, begins: bool = False) -> None:
+        """How far it is (0 to 100), and what was found so far: any JSON value. Durable. `begins`: this is its start."""
         line = progress.line(percent, findings)
         if not is_slot(held.slot):
             with self.reporting(held):
@@ -163,7 +166,12 @@ class Pull:
             if problem := self.lost(held):
                 raise Refused(problem)
             progress.append(f"{held.folder}/progress.jsonl", line)
-        self._tell("progress", held.id, f"{percent:g} %", run=held.number, agent_id=held.slot, findings=findings)
+        short = {"findings": findings} if findings is not None and len(line) < 2000 else {}
+        who = {"run": held.number, "agent_id": held.slot}
+        if begins:
+            self._tell("started", held.id, f"run {held.number} by worker {held.slot}", **who)
+        else:
+            self._tell("progress", held.id, f"{percent:g} %", **who, percent=percent, **short)
 
     def report(self, held: Held, report: Report) -> Result:
         """It is over. Durable, and merged, when it returns. Raises Refused; the report is kept as late then."""

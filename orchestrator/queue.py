@@ -16,9 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import config, history, report
+from orchestrator import config, events, history, report
 from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
-from orchestrator.events import Event, Journal
 from orchestrator.intake import Intake
 from orchestrator.looking import Looking, TaskStatus
 from orchestrator.names import printable
@@ -46,7 +45,6 @@ class TaskQueue(Looking):
         self.roster = Roster(self.own)
         self.pull = Pull(self, self.roster, self._tell)
         self._performance = Performance(self.own)
-        self._journal: Journal | None = None
         self._intake: Intake | None = None
         self._look_at = 0.0
         self._left: dict[str, int] = {}  # worker → how many it may claim before its tasks are counted again
@@ -99,9 +97,14 @@ class TaskQueue(Looking):
         }
         return self.add(content, **{k: v for k, v in {**given, **fields}.items() if v is not None})
 
-    def add_task(self, content: str, **fields: Any) -> str:
-        """`create_task` under its other name."""
-        return self.create_task(content, **fields)
+    add_task = create_task
+
+    def put(self, fields: Mapping[str, Value], max_size: int = 1000, unique: bool = False) -> str:
+        """As the spool does it; and the next claim here knows of it."""
+        task_id = super().put(fields, max_size, unique)
+        if self._intake is not None:
+            self._intake.look([f"{task_id}.yaml"], time.time())
+        return task_id
 
     # -- work -------------------------------------------------------------------------------
 
@@ -155,7 +158,7 @@ class TaskQueue(Looking):
 
     def start_task(self, task_id: str, agent_id: str = "", run: int = 0) -> None:
         """The worker begins. Raises Refused if the run is not its own."""
-        self.report_progress(task_id, 0, agent_id=agent_id, run=run)
+        self.pull.progress(self._whose(task_id, agent_id, run), 0, begins=True)
 
     def heartbeat(self, agent_id: str, task_id: str = "", run: int = 0) -> None:
         """The worker lives; with a task, it still works on that. Raises NotFound, Refused."""
@@ -203,10 +206,12 @@ class TaskQueue(Looking):
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _tell(self, kind: str, task_id: str, text: str, **facts: object) -> None:
-        self._journal = self._journal or Journal(f"{self.own}/events")
-        self._journal.hear(Event(time.time(), kind, task_id, text, dict(facts)))
-        self._journal.flush()
+    def _tell(self, kind: str, task_id: str, text: str, **facts: Any) -> None:
+        events.record(self.own, kind, task_id, text, **facts)
+
+    def _tell_of_files(self, kind: str, task_id: str, text: str) -> None:
+        if kind not in ("submitted", "waiting"):  # every worker meets what comes; it is told once, at the claim
+            self._tell(kind, task_id, text)
 
     def _heard(self, agent_id: str) -> Worker:
         worker = self.roster.worker(agent_id)
@@ -231,7 +236,7 @@ class TaskQueue(Looking):
         """The index of what waits; looked at again if asked for, or if the last look is some time ago."""
         if self._intake is None:
             self.make_folders()
-            self._intake = Intake(self, config.load_or_last(self.root)[0], (), lambda kind, task_id, text: None)
+            self._intake = Intake(self, config.load_or_last(self.root)[0], (), self._tell_of_files)
         begun = time.monotonic()
         if now or begun >= self._look_at:
             self._intake.agents = [*config.load_or_last(self.root)[0].agent_table(), *self.roster.names()]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator import files, locks, plain
+from orchestrator import events, files, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError
 from orchestrator.names import id_problem, natural, nearest, printable
 from orchestrator.reading import parse_mapping
@@ -54,6 +54,7 @@ class Roster:
     """The workers of one root. Any number of processes may write at once."""
 
     def __init__(self, own: str) -> None:
+        self._own = own
         self.folder = f"{own}/workers"
         self._kept: dict[str, tuple[tuple[int, int, int], Worker]] = {}  # as they were last read
 
@@ -97,6 +98,8 @@ class Roster:
             files.replace(f"{self.folder}/{agent_id}.yaml", worker.to_yaml())
             self.beat(agent_id)
         files.sync_folder(self.folder)
+        can = f"{agent_id}: {', '.join(worker.capabilities) or 'no capabilities'}; {most} at once"
+        events.record(self._own, "registered", "", can, agent_id=agent_id, agent_type=agent_type)
         return worker
 
     def unregister(self, agent_id: str) -> None:
@@ -108,6 +111,7 @@ class Roster:
             except FileNotFoundError:
                 continue
         files.sync_folder(self.folder)
+        events.record(self._own, "unregistered", "", agent_id, agent_id=agent_id)
 
     def ids(self) -> list[str]:
         """Of all workers, in natural order."""

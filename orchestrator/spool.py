@@ -20,9 +20,9 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 
-from orchestrator import files, ids, locks, plain
+from orchestrator import events, files, ids, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, QueueFull, Refused
-from orchestrator.names import agent_problem, id_problem, nearest, printable
+from orchestrator.names import agent_problem, id_problem, nearest, numbered, printable, title_of
 from orchestrator.places import Places, beside_config, find_root, is_task_name
 from orchestrator.states import MOVES, State
 from orchestrator.together import Together
@@ -80,6 +80,9 @@ class Spool(Places):
             content = to_yaml({**fields, "id": task_id} if given else {"id": task_id, **fields})
             files.publish(self.path(State.PENDING, task_id), content, drafts=self._drafts)
         files.sync_folder(f"{self.tasks}/{State.PENDING}")
+        if not locks.is_locked(f"{self.own}/dispatcher.lock"):  # else it sees the file, and tells
+            said = fields.get("description") or fields.get("content") or f"Run: {fields.get('run')}"
+            events.record(self.own, "submitted", task_id, title_of(str(said)))
         return task_id
 
     # -- move -------------------------------------------------------------------------------
@@ -176,7 +179,7 @@ class Spool(Places):
         name = os.path.basename(path)
         said = f"{printable(f'tasks/{before}/{name}')}: {reason}\n".encode("utf-8", "replace")
         for count in range(1, 10_000):
-            target = f"{self.tasks}/{State.REJECTED}/{_numbered(name, count)}"
+            target = f"{self.tasks}/{State.REJECTED}/{numbered(name, count)}"
             if os.path.lexists(target + ".reason.txt"):
                 if self.drop_copy(path, target):  # it came back as it was (git reset, a sync tool)
                     return target
@@ -234,8 +237,7 @@ class Spool(Places):
 
     def mark(self, task_id: str, word: str, note: str = "") -> None:
         """Leave a person's word (`retried`) in the folder of the last run."""
-        numbers = self.run_numbers(task_id)
-        if not numbers:
+        if not (numbers := self.run_numbers(task_id)):
             return
         path = f"{self.run_folder(task_id, numbers[-1])}/{word}"
         files.replace(path, note.encode(), drafts=self._drafts)
@@ -255,8 +257,13 @@ class Spool(Places):
         if mine != other and os.path.lexists(other) and not plain.same(mine, other):
             raise Refused(f"{task_id}: tasks/pending/ holds another file of that id; move it away first")
         self.mark(task_id, "retried", note)
-        if state is State.PENDING:
-            return
+        if state is not State.PENDING:
+            self._bring_back(task_id, state)
+        elif not self.run_numbers(task_id):
+            return  # it waits for nothing that a person's word could change
+        events.record(self.own, "retried", task_id, f"a person said so{f': {printable(note)}' if note else ''}")
+
+    def _bring_back(self, task_id: str, state: State) -> None:
         self._to_pending(task_id, state)
         # The verdict's second name goes; the file itself stays in the run's folder.
         if os.path.lexists(result := self.result_path(state, task_id)):
@@ -287,14 +294,7 @@ class Spool(Places):
             with suppress(FileNotFoundError):
                 os.unlink(self.result_path(state, task_id))
         self.sync()
-
-
-def _numbered(name: str, count: int) -> str:
-    """`name`, or `stem.2.yaml` and so on; short enough that `.reason.txt` fits behind it."""
-    stem, ending = os.path.splitext(name)
-    while len(os.fsencode(f"{stem}{ending}")) > 235:
-        stem, ending = (stem[:-1], ending) if stem else (ending[:200], "")
-    return f"{stem}{ending}" if count == 1 else f"{stem}.{count}{ending}"
+        events.record(self.own, "cancelled", task_id, f"by a person while it was {state}")
 
 
 __all__ = ["Spool", "find_root", "is_task_name"]

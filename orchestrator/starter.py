@@ -198,9 +198,11 @@ class Starter:
                 self.give_back([(left.live.id, left.live.slot) for left in prepared[place:]], error, wall)
                 return error
             self.supervisor.add(live)
+            said = f"run {live.number} on {live.slot} ({live.agent})"
+            who = {"run": live.number, "agent_id": live.slot, "agent_type": live.agent}
+            self._tell("claimed", live.id, said, **who)
             if live.not_started is None:
-                said = f"run {live.number} on {live.slot} ({live.agent}): {live.task.title}"
-                self._tell("started", live.id, said, run=live.number, agent_id=live.slot, agent_type=live.agent)
+                self._tell("started", live.id, f"{said}: {live.task.title}", **who)
         return None
 
     def _spawn(self, one: Prepared) -> tuple[Outcome, str] | None:

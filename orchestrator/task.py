@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from orchestrator.checking import Frozen, checked
 from orchestrator.errors import InvalidTask
-from orchestrator.names import PRIORITIES, id_from_stem, id_problem, natural, nearest, path_problem, printable
+from orchestrator.names import PRIORITIES, id_from_stem, id_problem, natural, nearest, path_problem, printable, title_of
 from orchestrator.reading import line_of, parse_mapping
 from orchestrator.states import Priority
 
@@ -144,7 +144,7 @@ class Task(Frozen):
     @property
     def title(self) -> str:
         """The first line of the description, for lists."""
-        return printable(self.description.strip().splitlines()[0], 80)
+        return title_of(self.description)
 
     @property
     def order(self) -> tuple[object, ...]:

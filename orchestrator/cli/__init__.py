@@ -21,7 +21,7 @@ def main() -> int:
 
         code = lane.run(argv)
         if code is None:
-            from orchestrator.cli import commands, looks, machine, pulling  # noqa: F401 (they add themselves)
+            from orchestrator.cli import commands, looks, machine, pulling, records  # noqa: F401 (they add themselves)
             from orchestrator.cli.base import run
 
             code = run(argv)

@@ -224,36 +224,6 @@ def show(task_id: TaskId, as_json: Json = False) -> None:
 
 
 @app.command()
-def logs(
-    task_id: Annotated[
-        str,
-        typer.Argument(metavar="[ID]", help="The task; the dispatcher's own log if left out.", autocompletion=task_ids),
-    ] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    number: Annotated[
-        int | None, typer.Option("--run", metavar="N", help="Which attempt; the last if left out.", min=1)
-    ] = None,
-    errors: Annotated[bool, typer.Option("--stderr", help="Its standard error instead.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Every byte, as the program printed it.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Print what a run printed.
-
-    What claude, codex, gemini and cursor print is made readable: calls of tools (→), what came of them (←), trouble on
-    the way (!), the end (=), and what they say. On a terminal, what could drive it is replaced; in a pipe it stays.
-
-    Example: orchestrate logs task_001 -f
-    """
-    from orchestrator.cli.logs import print_log
-
-    if not task_id and (number or errors or raw):
-        raise typer.BadParameter("--run, --stderr and --raw are about the run of a task: say which")
-    if not task_id and follow and as_json:
-        raise typer.BadParameter("the dispatcher's log has no end: --follow and --json exclude each other")
-    print_log(root(), task_id, number or 0, errors, raw, follow, as_json)
-
-
-@app.command()
 def wait(
     ids: Annotated[
         list[str] | None,

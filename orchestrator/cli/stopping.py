@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from orchestrator import app, history, hold, plain, runs
+from orchestrator import app, events, history, hold, plain, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
@@ -151,4 +151,5 @@ def end_pause(root: str, name: str) -> None:
     if name not in registry.agents:
         raise NotFound(f"{printable(name)}: no such agent{nearest(name, registry.agents)}")
     registry.resume(name)
+    events.record(f"{root}/.orchestrator", "resumed", "", f"{name}: a person said so", agent_type=name)
     hold.nudge(root)

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], type]] = {
     "route": (("--dry-run",), dict),
     "show": (("done",), dict),
     "logs": (("done",), dict),
+    "events": (("--task", "done"), list),
     "wait": (("done",), list),
     "retry": (("broken",), list),
     "cancel": (("added",), list),

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from orchestrator import schemas
-from orchestrator.cli import commands, looks, machine, pulling
+from orchestrator.cli import commands, looks, machine, pulling, records
 from orchestrator.cli.base import app
 from orchestrator.states import MOVES, State
 
@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "orchestrator"
 
 # From the ground up: a room may use those that stand before it, and no other.
-FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "plain", "locks", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "hold", "spool", "progress", "runs", "completed", "performance", "events", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "health", "registry", "stranded", "live", "supervisor", "hands", "checklist", "returned", "intake", "ended", "finish", "verdicts", "alerts", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "worker", "dispatcher", "app", "archive", "checkup", "schemas", "extras", "extras.alerts"]
+FLOORS = ["errors", "states", "clock", "names", "writing", "syncing", "files", "plain", "locks", "events", "journal", "together", "output", "reading", "checking", "task", "config", "process", "places", "ids", "hold", "spool", "progress", "runs", "completed", "performance", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "health", "registry", "stranded", "live", "supervisor", "hands", "checklist", "returned", "intake", "ended", "finish", "verdicts", "alerts", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "worker", "dispatcher", "app", "archive", "checkup", "schemas", "extras", "extras.alerts"]
 
 
 @cache
@@ -104,7 +104,7 @@ def test_the_docs_are_drawn_from_the_code() -> None:
 
 
 def test_every_command_has_json_and_an_example() -> None:
-    assert commands and looks and machine and pulling
+    assert commands and looks and machine and pulling and records
     group = typer.main.get_command(app)
     names = list(group.commands)  # type: ignore[attr-defined]
     assert len(names) >= 17

@@ -444,3 +444,12 @@ def test_a_file_that_its_worker_has_just_given_back_is_no_copy_of_it(desk: TaskQ
     with pytest.raises(StillWritten):
         came_back(desk, task, f"{task}.yaml", b"")
     assert desk.state_of(task) is State.PENDING
+
+
+def test_what_was_just_added_here_is_weighed_at_the_next_claim(desk: TaskQueue) -> None:
+    desk.register_agent("quick", [], {"max_concurrent_tasks": 5})
+    desk.add("first", priority="low")
+    assert desk.poll_tasks("quick")
+    urgent = desk.create_task("second", priority="high")
+    mine = desk.get_next_task("quick")
+    assert mine is not None and mine.task_id == urgent
