@@ -6,11 +6,11 @@ start → write the checklist. `turn` can be called by a test; `run` calls it un
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
+from orchestrator import plain
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
 from orchestrator.config import Config
@@ -144,7 +144,7 @@ class Dispatcher:
         if said(error) != self._problem:  # not again each second
             self.tell("error", "", f"this turn was not finished: {said(error)}")
         self._problem = said(error)
-        if not os.path.isdir(self.queue.root) and self.mode is Mode.RUN:
+        if plain.is_gone(self.queue.root) and self.mode is Mode.RUN:
             self.mode = Mode.DRAIN
             self.tell("stopping", "", f"{self.queue.root} is gone; goes when nothing runs any more")
 
@@ -290,7 +290,7 @@ class Dispatcher:
             if left := len(ended) - len(done):
                 runs = counted(left, "ended run")
                 self.tell("error", "", f"{runs} cannot be recorded yet: {said(problem)}; tried again")
-            if not os.path.isdir(self.queue.root):  # nor ever: there is nobody left to know
+            if plain.is_gone(self.queue.root):  # nor ever: there is nobody left to know
                 self.supervisor.remove(ended)
                 return
         self.supervisor.remove([one.live for one in done])

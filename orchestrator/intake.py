@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from orchestrator import history
+from orchestrator import history, plain
 from orchestrator.config import Config
 from orchestrator.errors import InvalidTask, Refused
 from orchestrator.names import counted, natural, page_name, printable
@@ -160,7 +160,7 @@ class Intake:
                 return
             task = parse(content, name.rpartition(".")[0])
             task_id = task.id
-            if self._lives(task.id) and not os.path.exists(self.queue.path(State.ASSIGNED, task.id)):
+            if self._lives(task.id) and not plain.is_there(self.queue.path(State.ASSIGNED, task.id)):
                 # Moved back by hand while it runs: that run is ended first, and never are there two.
                 self._unsettled[name] = now + 0.5
                 return
@@ -214,7 +214,7 @@ class Intake:
         return found._replace(not_before=0.0) if found.last_at > now + 1.0 else found
 
     def _is_completed(self, task_id: str) -> bool:
-        return os.path.exists(self.queue.path(State.COMPLETED, task_id)) or (
+        return plain.is_there(self.queue.path(State.COMPLETED, task_id)) or (
             f"/{State.COMPLETED}/" in self.queue.archived(task_id)
         )
 
