@@ -68,7 +68,7 @@ class Intake:
             candidates = present.difference(self._behind, self._doubtful)
         else:
             candidates = {*names, *again}
-        found = sorted(filter(None, map(self._changed, candidates)), key=lambda row: row[:2])
+        found = sorted(filter(None, (self._changed(name, now) for name in candidates)), key=lambda row: row[:2])
         self._behind.extendleft(name for _, _, name, _ in reversed(found))
         self.go_on(now, len(found))
         if not self._looked and names is None:
@@ -76,15 +76,17 @@ class Intake:
             if len(self.waiting):
                 self._tell("waiting", "", counted(self.waiting, "task"))
 
-    def _changed(self, name: str) -> tuple[float, tuple[object, ...], str, os.stat_result] | None:
+    def _changed(self, name: str, now: float) -> tuple[float, tuple[object, ...], str, os.stat_result] | None:
         """When it was written, and what it is now; None if it is gone, or waits as it is."""
         known = self.waiting.by_name.get(name)
         try:
             status = os.lstat(self._path(name))
-        except OSError:
+        except OSError as error:
             if known:
                 self.waiting.take(known.task.id)
             self._unsettled.pop(name, None)
+            if not plain.is_lasting(error):
+                self._unsettled[name] = now + 1.0  # the next scan may be a minute away
             return None
         if known and known.stamp == _stamp(status):
             return None
@@ -95,10 +97,10 @@ class Intake:
         most = len(self._doubtful) + DOUBT_LIMIT
         while self._behind and count and len(self._put_aside) < BAD_LIMIT and len(self._doubtful) < most:
             count -= 1
-            if row := self._changed(self._behind.popleft()):
+            if row := self._changed(self._behind.popleft(), now):
                 self._take_up(*row[2:], now)
         while self._doubtful and not self._behind and len(self._put_aside) < BAD_LIMIT:
-            if row := self._changed(self._doubtful.popleft()):
+            if row := self._changed(self._doubtful.popleft(), now):
                 self._take_up(*row[2:], now, again=True)
         if self._put_aside:
             try:

@@ -27,6 +27,7 @@ from orchestrator.errors import InvalidTask
 from orchestrator.events import Event
 from orchestrator.hold import Hold
 from orchestrator.ids import next_id, stated_by
+from orchestrator.intake import Intake
 from orchestrator.reading import read_bytes
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry
@@ -197,6 +198,19 @@ def test_a_run_that_cannot_be_looked_at_keeps_no_other_back(folder: str) -> None
     assert (queue.state_of("a"), queue.state_of("b")) == (State.PENDING, State.ASSIGNED)
     assert [(kind, task_id) for kind, task_id, _ in told] == [("recovered", "a"), ("error", "b")]
     shutil.rmtree(queue.root)
+
+
+@only_root
+def test_a_waiting_task_that_cannot_be_looked_at_is_looked_at_again_soon(queue: TaskQueue) -> None:
+    write(queue.path(State.PENDING, "a"), "description: x\n")
+    intake, now = Intake(queue, Config(), ["shell"], lambda *fact: None), time.time() + 10
+    intake.look(None, now)
+    os.utime(queue.path(State.PENDING, "a"))
+    with refused():
+        intake.look(["a.yaml"], now)
+    assert len(intake.waiting) == 0 and intake.next_look() == now + 1.0
+    intake.look([], now + 1.0)
+    assert len(intake.waiting) == 1
 
 
 @only_root
