@@ -195,7 +195,7 @@ class Trial:
             found.append(f"status {status}: {_output(stage)}")
         # (Where a command to end a pause was refused, it stands.)
         if isinstance(self.scene.steps[-1], Serve) and not stage.is_drained() and not is_paused(stage):
-            found.append("the dispatcher did not go on by itself")
+            found.append(f"the dispatcher did not go on by itself: {_output(stage)[-900:]}")
         return self.judged(stage, point, True, tuple(found), "fail")
 
     def judged(self, stage: Stage, point: Point, reached: bool, found: Iterable[str], kind: str = "kill") -> Tried:

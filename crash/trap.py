@@ -22,14 +22,14 @@ CHANGING = (
     "open", "write", "pwrite", "fsync", "link", "unlink", "remove", "rename", "replace", "mkdir", "rmdir",
     "ftruncate", "chmod", "utime",
 )  # fmt: skip
-LOOKING = ("open", "read", "listdir", "scandir")
+LOOKING = ("open", "read", "listdir", "scandir", "stat", "lstat")
 _NAMES = ("open", "mkdir", "link", "rename", "replace", "renameat2")
 # Which calls can fail of what. (A bad disk that does not even let names go leaves drafts; nothing can be done.)
 CAN_FAIL = {
     errno.ENOSPC: (*_NAMES, "write", "pwrite", "fsync"),
-    errno.EIO: (*_NAMES, "write", "pwrite", "fsync", "read", "listdir", "scandir"),
+    errno.EIO: (*_NAMES, "write", "pwrite", "fsync", "read", "listdir", "scandir", "stat", "lstat"),
     errno.EMFILE: ("open", "listdir", "scandir"),
-    errno.EACCES: _NAMES,
+    errno.EACCES: (*_NAMES, "stat", "lstat"),
 }
 REAL: dict[str, Any] = {name: getattr(os, name) for name in {*CHANGING, *LOOKING, "readlink"}}
 REAL_OPEN = builtins.open

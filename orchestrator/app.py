@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from orchestrator import __version__, config, files, plain, process
 from orchestrator.alerts import Alerts
@@ -23,6 +24,7 @@ from orchestrator.hold import Hold, refuse_second
 from orchestrator.launcher import LocalLaunch
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool
+from orchestrator.states import State
 from orchestrator.supervisor import Mode
 from orchestrator.watcher import Bell, Notes
 
@@ -45,7 +47,7 @@ class Log:
               "review": "WARNING", "failed": "WARNING", "cancelled": "WARNING", "late": "WARNING", "claimed": "DEBUG"}  # fmt: skip
 
     def __init__(self, path: str, level: str, front: bool) -> None:
-        self._path = path
+        self.path = path
         self._least = logging.getLevelName(level.upper())
         self._front = front
         self._lines: list[tuple[float, str, str]] = []
@@ -66,7 +68,8 @@ class Log:
         if not lines:
             return
         if self._is_gone():
-            self._file.close()  # the next line makes it anew
+            with suppress(OSError):
+                self._file.close()  # the next line makes it anew
         text = "\n".join(
             f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))},{int(at % 1 * 1000):03d} {level:<7} {words}"
             for at, level, words in lines
@@ -81,9 +84,9 @@ class Log:
         """Whether somebody deleted the file, or put another in its place."""
         stream = self._file.stream
         try:
-            return stream is not None and not os.path.samestat(os.stat(self._path), os.fstat(stream.fileno()))
-        except FileNotFoundError:
-            return os.path.isdir(os.path.dirname(self._path))
+            return stream is not None and not os.path.samestat(os.stat(self.path), os.fstat(stream.fileno()))
+        except OSError:
+            return os.path.isdir(os.path.dirname(self.path))
 
 
 def build(
@@ -218,7 +221,11 @@ def end_without_dispatcher(root: str, only: str = "") -> list[str]:
                 dispatcher.end_runs()
             wait = dispatcher.turn()
         dispatcher.close()
-        return [live.id for live in mine]
+        ids = [live.id for live in mine]
+        missed = [one for one in dispatcher.queue.ids(State.ASSIGNED) if only in ("", one) and one not in ids]
+        if missed:
+            raise OrchestrateError(f"{', '.join(missed)}: cannot be ended now ({log.path} says why); try again")
+        return ids
     finally:
         lock.release()
         bell.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from orchestrator import events, files
+from orchestrator import events, files, plain
 from orchestrator.history import result_of
 from orchestrator.spool import Spool
 from orchestrator.states import State
@@ -65,6 +65,6 @@ def _begun(queue: Spool, state: State, task_id: str) -> str:
     """The month that a call which died had begun to move this task to; "" if none did."""
     for month in os.listdir(queue.archive) if os.path.isdir(queue.archive) else ():
         for name in (f"runs/{task_id}", f"{state}/{task_id}_result.yaml"):
-            if os.path.lexists(f"{queue.archive}/{month}/{name}"):
+            if plain.is_there(f"{queue.archive}/{month}/{name}"):
                 return month
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -37,7 +38,11 @@ class CompletedList:
                 end = os.fstat(fd).st_size - len(_TAIL)
                 before = os.pread(fd, min(end, 4096), end - min(end, 4096)).rstrip()
                 comma = b"" if before.endswith(b"[") else b","
-                os.pwrite(fd, comma + b"\n" + b",\n".join(new) + _TAIL, end)
+                whole = comma + b"\n" + b",\n".join(new) + _TAIL
+                if (taken := os.pwrite(fd, whole, end)) < len(whole):  # the last bytes that there was room for
+                    os.ftruncate(fd, end)
+                    os.pwrite(fd, _TAIL, end)
+                    raise OSError(errno.ENOSPC, f"took {taken} of {len(whole)} bytes", self.path)
             os.fsync(fd)
         finally:
             os.close(fd)

@@ -59,11 +59,11 @@ class Context:
             files.sweep_drafts(folder, time.time())
         made = []
         for name, text in HEADINGS.items():
-            if not os.path.lexists(f"{self.folder}/{name}"):
+            if not plain.is_there(f"{self.folder}/{name}"):
                 files.replace(f"{self.folder}/{name}", text.encode())
                 made.append(name)
         with locks.locked(self._lock):  # two may make it at once, and one of them add to it already
-            if not os.path.lexists(self._completed.path):
+            if not plain.is_there(self._completed.path):
                 self._completed.rebuild()
                 made.append(COMPLETED)
         if made:
@@ -198,7 +198,7 @@ def _settle(path: str) -> None:
     """Somebody died in the midst of an exchange: what he held back is the page as it was or as it is, but for
     the checklist; or it is what a person saved in that very moment, and is kept."""
     other = files.held_back(path)
-    if not os.path.lexists(other):
+    if not plain.is_there(other):
         return
     if _without_checklist(other) in (_without_checklist(path), ""):
         os.unlink(other)

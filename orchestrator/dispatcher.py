@@ -6,12 +6,11 @@ start → write the checklist. `turn` can be called by a test; `run` calls it un
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from orchestrator import journal
+from orchestrator import journal, plain
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
 from orchestrator.config import Config
@@ -148,7 +147,7 @@ class Dispatcher:
         if said(error) != self._problem:  # not again each second
             self.tell("error", "", f"this turn was not finished: {said(error)}")
         self._problem = said(error)
-        if not os.path.isdir(self.queue.root) and self.mode is Mode.RUN:
+        if plain.is_gone(self.queue.root) and self.mode is Mode.RUN:
             self.mode = Mode.DRAIN
             self.tell("stopping", "", f"{self.queue.root} is gone; goes when nothing runs any more")
 
@@ -293,7 +292,7 @@ class Dispatcher:
             if left := len(ended) - len(done):
                 runs = counted(left, "ended run")
                 self.tell("error", "", f"{runs} cannot be recorded yet: {said(problem)}; tried again")
-            if not os.path.isdir(self.queue.root):  # nor ever: there is nobody left to know
+            if plain.is_gone(self.queue.root):  # nor ever: there is nobody left to know
                 self.supervisor.remove(ended)
                 return
         self.supervisor.remove([one.live for one in done])

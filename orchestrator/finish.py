@@ -92,7 +92,7 @@ class Finisher:
         for one in batch:  # before the commit: a crash repeats it, and a mark counts once
             self.performance.note(*run_of(one.result))
         ours = [one for one in batch if not one.late]
-        free = [one for one in ours if not os.path.lexists(self.queue.path(one.result.state, one.live.id))]
+        free = [one for one in ours if not plain.is_there(self.queue.path(one.result.state, one.live.id))]
         for one in free:
             if one.result.state is not State.PENDING:
                 self.queue.place_result(one.result.task_id, one.result.state, self._result_path(one.live))
@@ -146,7 +146,7 @@ class Finisher:
             return Finished(live, found, True, self._is_late(live))
         cap = int(config.limits.max_output_mb * 1_000_000)
         for name in ("stdout.log", "stderr.log"):
-            if os.path.exists(f"{live.folder}/{name}"):
+            if plain.is_there(f"{live.folder}/{name}"):
                 output.compact(f"{live.folder}/{name}", cap)
         result, late = self._result(live, config, now, together), self._is_late(live)
         if late:  # it sends the task nowhere: where a person put it, it goes on
@@ -163,7 +163,7 @@ class Finisher:
         else:
             stopped, why = live.stopped, live.stopped_why
             code = live.exit_code()
-            if (stopped or code) and os.path.exists(f"{live.folder}/cancelled"):
+            if (stopped or code) and plain.is_there(f"{live.folder}/cancelled"):
                 stopped, why = Outcome.CANCELLED, "cancelled by a person while it ran"
             verdict = judge(
                 live.folder, live.adapter, live.settings, ended, stopped, why, live.answered, together, exit_code=code
@@ -213,7 +213,7 @@ class Finisher:
             started_at=live.started_at,
             exit_code=verdict.exit_code,
             reason="; ".join(filter(None, (decision.reason or answer.warning, edited))),
-            output_file=shown if live.not_started is None or os.path.exists(kept) else "",
+            output_file=shown if live.not_started is None or plain.is_there(kept) else "",
             session_id=answer.session_id,
             tokens=answer.tokens._asdict() if answer.tokens else None,
             cost_usd=answer.cost_usd,
@@ -231,14 +231,14 @@ class Finisher:
 
     def _blinks(self, live: Live) -> bool:
         """Whether its task's file is gone, and was there a moment ago: an editor may be between two names."""
-        before, live.missed = live.missed, not os.path.lexists(self.queue.path(State.ASSIGNED, live.id))
+        before, live.missed = live.missed, not plain.is_there(self.queue.path(State.ASSIGNED, live.id))
         return live.missed and not before
 
     def _is_late(self, live: Live) -> bool:
         """Whether the task has gone on without this run: its file is gone, or another run has it."""
-        if not os.path.lexists(self.queue.path(State.ASSIGNED, live.id)):
+        if not plain.is_there(self.queue.path(State.ASSIGNED, live.id)):
             return True
-        if os.path.exists(self.queue.assignment_path(live.id, live.slot)):
+        if plain.is_there(self.queue.assignment_path(live.id, live.slot)):
             return False
         return bool(self.queue.assignments().get(live.id))
 
@@ -251,7 +251,7 @@ class Finisher:
             else:
                 self.queue.commit(one.live.id, one.result.state)
         except FileNotFoundError:
-            if os.path.lexists(self.queue.path(State.ASSIGNED, one.live.id)):
+            if plain.is_there(self.queue.path(State.ASSIGNED, one.live.id)):
                 raise  # the folder is gone that it goes to, not the task
             self.queue.take_back_result(one.live.id, one.result.state, self._result_path(one.live))
             return one._replace(late=True)
@@ -274,7 +274,7 @@ def verdict_before(live: Ended, known: bool = True) -> Result | None:
         plain.aside(path, files_too=True)  # whatever its agent left under that name, it is no verdict
         return None
     # A power cut may keep a verdict and lose the answer that it speaks of; nothing was merged then.
-    if found.status is Outcome.SUCCESS and not os.path.exists(f"{live.folder}/output.md"):
+    if found.status is Outcome.SUCCESS and not plain.is_there(f"{live.folder}/output.md"):
         return None
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from orchestrator import plain
 from orchestrator.context import Context
 from orchestrator.errors import InvalidTask
 from orchestrator.history import was_given
@@ -38,7 +39,7 @@ class Hands:
         self.context.make_folders()
         for live in self.supervisor:
             path = self.queue.path(State.ASSIGNED, live.id)
-            gone = not os.path.lexists(path)
+            gone = not plain.is_there(path)
             if gone and live.missed:  # twice: an editor may be between two names
                 live.stop(Outcome.CANCELLED, "its file was taken out of tasks/assigned", grace, lived)
             elif not gone and not live.edited and was_edited(live, path):

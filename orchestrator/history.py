@@ -29,7 +29,7 @@ def attempts(queue: Spool, task_id: str, before: int = 1 << 30) -> Attempt:
     for number in reversed(numbers):
         folder = queue.run_folder(task_id, number)
         result = read_result(f"{folder}/result.yaml")
-        if os.path.exists(f"{folder}/retried"):
+        if plain.is_there(f"{folder}/retried"):
             note = _text(f"{folder}/retried")
             if last is None and result is not None:  # given back after its last attempt: no back-off
                 last = result._replace(retry_at=None)
@@ -88,7 +88,7 @@ def last_results(queue: Places, limit: int) -> list[Result]:
 
 def was_given_back(queue: Spool, result: Result) -> bool:
     """Whether a person said `retry` after this verdict."""
-    return os.path.exists(f"{queue.run_folder(result.task_id, result.run)}/retried")
+    return plain.is_there(f"{queue.run_folder(result.task_id, result.run)}/retried")
 
 
 def was_given(folder: str, content: bytes) -> bool:

@@ -40,7 +40,7 @@ def next_id(queue: Spool) -> str:
 
 def _used(queue: Spool, task_id: str) -> bool:
     # A folder in runs/ outlives a task file that somebody deleted; its id is not given twice.
-    return bool(queue.state_of(task_id) or os.path.exists(f"{queue.runs}/{task_id}") or queue.archived(task_id))
+    return bool(queue.state_of(task_id) or plain.is_there(f"{queue.runs}/{task_id}") or queue.archived(task_id))
 
 
 def stated(queue: Spool) -> dict[str, str]:

@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from orchestrator import history
+from orchestrator import history, plain
 from orchestrator.config import Config
 from orchestrator.errors import InvalidTask, Refused
 from orchestrator.names import counted, natural, page_name, printable
@@ -70,7 +70,7 @@ class Intake:
             candidates = present.difference(self._behind, self._doubtful)
         else:
             candidates = {*names, *again}
-        found = sorted(filter(None, map(self._changed, candidates)), key=lambda row: row[:2])
+        found = sorted(filter(None, (self._changed(name, now) for name in candidates)), key=lambda row: row[:2])
         self._behind.extendleft(name for _, _, name, _ in reversed(found))
         self.go_on(now, len(found))
         if not self._looked and names is None:
@@ -78,38 +78,42 @@ class Intake:
             if len(self.waiting):
                 self._tell("waiting", "", counted(self.waiting, "task"))
 
-    def _changed(self, name: str) -> tuple[float, tuple[object, ...], str, os.stat_result] | None:
+    def _changed(self, name: str, now: float) -> tuple[float, tuple[object, ...], str, os.stat_result] | None:
         """When it was written, and what it is now; None if it is gone, or waits as it is."""
         known = self.waiting.by_name.get(name)
         try:
             status = os.lstat(self._path(name))
-        except OSError:
+        except OSError as error:
             if known:
                 self.waiting.take(known.task.id)
             self._unsettled.pop(name, None)
+            if not plain.is_lasting(error):
+                self._unsettled[name] = now + 1.0  # the next scan may be a minute away
             return None
         if known and known.stamp == _stamp(status):
             return None
         return status.st_mtime, natural(name), name, status
 
-    def go_on(self, now: float, count: int = 1 << 60) -> None:
-        """Read so many files that nobody has looked at yet, until too many of them come to nothing."""
+    def go_on(self, now: float, count: int = 1 << 60) -> bool:
+        """Read so many files that nobody has looked at yet, until too many of them come to nothing; whether some are
+        left."""
         most = len(self._doubtful) + DOUBT_LIMIT
         while self._behind and count and len(self._put_aside) < BAD_LIMIT and len(self._doubtful) < most:
             count -= 1
-            if row := self._changed(self._behind.popleft()):
+            if row := self._changed(self._behind.popleft(), now):
                 self._take_up(*row[2:], now)
         while self._doubtful and not self._behind and len(self._put_aside) < BAD_LIMIT:
-            if row := self._changed(self._doubtful.popleft()):
+            if row := self._changed(self._doubtful.popleft(), now):
                 self._take_up(*row[2:], now, again=True)
         if self._put_aside:
             try:
                 self.queue.sync()
             except OSError:
-                return  # a full disk: told with the next look
+                return False  # a full disk: told with the next look
             told, self._put_aside = self._put_aside, []
             for kind, task_id, text in told:
                 self._tell(kind, task_id, text)
+        return bool(self._behind)
 
     def reconsider(self, now: float) -> None:
         """A person may have said `retry` for what waits for its next attempt; or the clock was set back."""
@@ -117,11 +121,6 @@ class Intake:
             entry.attempt = self._attempts(entry.task.id, now)
             self.waiting.take(entry.task.id)
             self.waiting.put(entry, entry.unmet, now)
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether there are files that nobody has read yet."""
-        return bool(self._behind)
 
     def next_look(self) -> float | None:
         """When the next file is due: one that was being written, or has not been read yet (epoch seconds)."""
@@ -177,7 +176,7 @@ class Intake:
                 return
             task = parse(content, name.rpartition(".")[0])
             task_id = task.id
-            if self._lives(task.id) and not os.path.exists(self.queue.path(State.ASSIGNED, task.id)):
+            if self._lives(task.id) and not plain.is_there(self.queue.path(State.ASSIGNED, task.id)):
                 # Moved back by hand while it runs: that run is ended first, and never are there two.
                 self._unsettled[name] = now + 0.5
                 return
@@ -233,7 +232,7 @@ class Intake:
         return found._replace(not_before=0.0) if found.last_at > now + 1.0 else found
 
     def _is_completed(self, task_id: str) -> bool:
-        return os.path.exists(self.queue.path(State.COMPLETED, task_id)) or (
+        return plain.is_there(self.queue.path(State.COMPLETED, task_id)) or (
             f"/{State.COMPLETED}/" in self.queue.archived(task_id)
         )
 

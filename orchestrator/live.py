@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 
-from orchestrator import output, process, runs
+from orchestrator import output, plain, process, runs
 from orchestrator.agents.base import Agent, last_line, tail_text
 from orchestrator.config import AgentConfig
 from orchestrator.launcher import AT_ONCE, Stopping
@@ -118,7 +118,7 @@ class Live:
             return
         self.looked = now
         self._look_at_output(now, linger, cap, grace)
-        if self._stopping is None and os.path.exists(f"{self.folder}/cancelled"):
+        if self._stopping is None and plain.is_there(f"{self.folder}/cancelled"):
             self.stop(Outcome.CANCELLED, "cancelled by a person while it ran", grace, now)
         elif now - self.started > self.timeout:
             self.stop(Outcome.TIMEOUT, f"ran longer than {_span(self.timeout)}", grace, now)
@@ -198,7 +198,7 @@ class Live:
         """How its program ended: as its wrapper wrote it down, or, if there was no room for that, ended itself.
         Raises OSError if it cannot be read."""
         code = runs.read_exit(self.folder)
-        if code is None and self.child is not None and os.path.exists(f"{self.folder}/stdout.log"):
+        if code is None and self.child is not None and plain.is_there(f"{self.folder}/stdout.log"):
             code = self.child.returncode
         return code if code is None or code >= 0 else None  # else a signal ended the wrapper
 

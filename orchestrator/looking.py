@@ -16,6 +16,7 @@ from orchestrator.runs import epoch, utc
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Priority, State
 from orchestrator.task import Task, parse
+from orchestrator.waiting import Entry
 
 STATUSES = ("pending", "assigned", "running", "completed", "failed", "review")
 FILTERS = ("status", "task_type", "agent_id", "priority", "created_after", "created_before", "limit")
@@ -36,6 +37,14 @@ class TaskStatus(NamedTuple):
     reason: str = ""
     output_file: str = ""  # relative to the root
     since: str = ""  # UTC: when it came, was claimed, or ended
+
+
+def as_waiting(entry: Entry) -> TaskStatus:
+    """What is known of one that waits."""
+    task = entry.task
+    return TaskStatus(
+        task.id, "pending", task.title, entry.priority.name.lower(), task.task_type or "", since=utc(entry.arrival)
+    )
 
 
 class Looking(Spool):

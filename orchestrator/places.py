@@ -142,7 +142,7 @@ class Places:
         """The folder that holds `<id>.yaml`; None if none does. A second one in pending/ is a copy that came back."""
         # Looked for in the order in which tasks move: one that moves meanwhile is not missed.
         states = (State.PENDING, State.ASSIGNED, *ENDED)
-        found = [state for state in states if os.path.lexists(self.path(state, task_id))]
+        found = [state for state in states if plain.is_there(self.path(state, task_id))]
         return State.ASSIGNED if State.ASSIGNED in found else found[-1] if found else None
 
     def archived(self, task_id: str) -> str:
@@ -154,7 +154,7 @@ class Places:
         for month in months:
             for state in ENDED:
                 path = f"{self.archive}/{month}/{state}/{task_id}.yaml"
-                if os.path.exists(path):
+                if plain.is_there(path):
                     return path
         return ""
 

@@ -40,6 +40,28 @@ def opener(path: str, flags: int) -> int:
     raise NotPlain(errno.EINVAL, "is no regular file", path)
 
 
+def is_there(path: str) -> bool:
+    """Whether something has this name. Raises OSError if that cannot be told now, where `os.path` would say no: whoever
+    took it for gone would end its run, or give its id again."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno not in _NOTHING:
+            raise
+        return False
+    except ValueError:  # a NUL
+        return False
+    return True
+
+
+def is_gone(path: str) -> bool:
+    """Whether it is sure that nothing has this name."""
+    try:
+        return not is_there(path)
+    except OSError:
+        return False
+
+
 def is_plain(path: str) -> bool:
     """Whether a regular file lies there; a link to one is none."""
     try:
@@ -51,7 +73,7 @@ def is_plain(path: str) -> bool:
 def aside(path: str, files_too: bool = False) -> None:
     """What lies in the place of a file of ours and is none (a folder, a link, a FIFO) gets another name."""
     number = 1
-    while os.path.lexists(path) and (files_too or not is_plain(path)):
+    while is_there(path) and (files_too or not is_plain(path)):
         try:
             files.move(path, f"{path}.left{number}")
         except FileExistsError:

@@ -144,7 +144,7 @@ class Pull:
     def lost(self, held: Held) -> str:
         """Why this run is not the worker's (any more); "" if it is."""
         number = noted_run(self.queue.assignment_path(held.id, held.slot))
-        is_there = os.path.lexists(self.queue.path(State.ASSIGNED, held.id))
+        is_there = plain.is_there(self.queue.path(State.ASSIGNED, held.id))
         later = (self.queue.run_folder(held.id, one) for one in self.queue.run_numbers(held.id) if one > held.number)
         if is_there and number == held.number and not any(map(runs.has_begun, later)):
             return ""
@@ -193,7 +193,7 @@ class Pull:
         try:
             if found is None:
                 output = f"{held.folder}/output.md"
-                if report.text or not os.path.exists(output):
+                if report.text or not plain.is_there(output):
                     together.publish(output, report.text.encode("utf-8", "replace"), over=True)
                 else:
                     together.file(output)  # as the worker wrote it
@@ -234,7 +234,7 @@ class Pull:
             if not is_ours or not still():
                 return None
             if self.lost(held):
-                if not os.path.lexists(self.queue.path(State.ASSIGNED, held.id)):  # died after the commit
+                if not plain.is_there(self.queue.path(State.ASSIGNED, held.id)):  # died after the commit
                     self.queue.unassign(held.id, held.slot, held.number)
                 return None
             return self.place(held, report)

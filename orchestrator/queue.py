@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import config, events, history, report
 from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
 from orchestrator.intake import Intake
-from orchestrator.looking import Looking, TaskStatus
+from orchestrator.looking import Looking, TaskStatus, as_waiting
 from orchestrator.names import printable
 from orchestrator.performance import Performance
 from orchestrator.places import is_slot
@@ -117,7 +117,7 @@ class TaskQueue(Looking):
             raise OrchestrateError(f"status: write pending or assigned, not {printable(status)!r}")
         intake, now = self._up_to_date(True), time.time()
         able = (one for one in intake.waiting.in_order(now) if not self._cannot(worker, one, now))
-        return [_status(entry) for _, entry in zip(range(limit), able, strict=False)]
+        return [as_waiting(entry) for _, entry in zip(range(limit), able, strict=False)]
 
     def get_next_task(self, agent_id: str) -> Assignment | None:
         """Claim the best task that this worker can do, durably; None if there is none. Raises NotFound; Refused if it
@@ -241,8 +241,9 @@ class TaskQueue(Looking):
         if now or begun >= self._look_at:
             self._intake.agents = [*config.load_or_last(self.root)[0].agent_table(), *self.roster.names()]
             self._intake.look(None, time.time())
-            while self._intake.next_look() == 1.0 and (self._intake.is_behind or not self._intake.waiting.by_id):
-                self._intake.go_on(time.time())  # what is no task is put aside, a few each time, while others wait
+            while self._intake.next_look() == 1.0:
+                if not self._intake.go_on(time.time()) and self._intake.waiting.by_id:
+                    break  # what is no task is put aside a few at a time, while others wait
             took = time.monotonic() - begun
             self._look_at = begun + took + max(LOOK_SECONDS, 20 * took)
         self._intake.waiting.wake(time.time())
@@ -291,13 +292,6 @@ class TaskQueue(Looking):
         elif self._intake is not None and result.state is State.PENDING:
             self._intake.look([f"{task_id}.yaml"], time.time())
         return result
-
-
-def _status(entry: Entry) -> TaskStatus:
-    task = entry.task
-    return TaskStatus(
-        task.id, "pending", task.title, entry.priority.name.lower(), task.task_type or "", since=utc(entry.arrival)
-    )
 
 
 __all__ = ["Assignment", "TaskQueue", "TaskStatus"]

@@ -139,7 +139,7 @@ class Recovery:
         found = runs.read_result(second)
         if found and (found.run, found.agent_id) == (number, slot):
             for source, name in ((page, "output.md"), (second, "result.yaml")):
-                if os.path.exists(source) and not os.path.lexists(f"{folder}/{name}"):
+                if plain.is_there(source) and not plain.is_there(f"{folder}/{name}"):
                     files.link(source, f"{folder}/{name}")
 
     def _find(self, folder: str, pid: int) -> Identity:
@@ -207,7 +207,7 @@ class Recovery:
 
     def _was_moved_by_hand(self, result: Result) -> bool:
         """Whether its task lies in pending/ though nobody said `retry`; the intake knows what that means."""
-        back = os.path.exists(self.queue.path(State.PENDING, result.task_id))
+        back = plain.is_there(self.queue.path(State.PENDING, result.task_id))
         return back and result.state in ENDED and bool(result.agent_id) and not was_given_back(self.queue, result)
 
     def _give_reasons(self) -> None:

@@ -77,7 +77,7 @@ def judge(
         error = f"{stopped_why}: {error}"
     elif stopped is not None:
         outcome, error = stopped, stopped_why
-    elif exit_code and not os.path.exists(evidence.stdout):
+    elif exit_code and not plain.is_there(evidence.stdout):
         outcome, error = Outcome.OUT_OF_RESOURCES, "its output could not be opened: no room on the disk"
     elif outcome is not Outcome.SUCCESS and exit_code is None and not answered:
         outcome = Outcome.LOST

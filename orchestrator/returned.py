@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator import files, history
+from orchestrator import files, history, plain
 from orchestrator.errors import InvalidTask
 from orchestrator.reading import StillWritten
 from orchestrator.spool import Spool
@@ -17,7 +17,7 @@ from orchestrator.states import ENDED, State
 
 def came_back(queue: Spool, task_id: str, name: str, content: bytes) -> str:
     """What was done, if this id runs, or has ended; "" if the file is to be run. Raises InvalidTask for another text, StillWritten while git is at work."""
-    places = [state for state in (State.ASSIGNED, *ENDED) if os.path.exists(queue.path(state, task_id))]
+    places = [state for state in (State.ASSIGNED, *ENDED) if plain.is_there(queue.path(state, task_id))]
     kept = queue.path(places[0], task_id) if places else queue.archived(task_id)
     if not kept:
         return _had_ended(queue, task_id, name, content)
@@ -43,7 +43,7 @@ def _had_ended(queue: Spool, task_id: str, name: str, content: bytes) -> str:
     same = history.was_given(os.path.dirname(result), content)
     if last.state is State.COMPLETED and not same:
         raise InvalidTask(f"{task_id} was completed before, as another text; give this one an id of its own")
-    if last.state is not State.COMPLETED and (not same or os.path.exists(queue.result_path(last.state, task_id))):
+    if last.state is not State.COMPLETED and (not same or plain.is_there(queue.result_path(last.state, task_id))):
         queue.mark(task_id, "retried")
         queue.take_back_result(task_id, last.state, result)
         return ""

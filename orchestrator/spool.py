@@ -180,10 +180,10 @@ class Spool(Places):
         said = f"{printable(f'tasks/{before}/{name}')}: {reason}\n".encode("utf-8", "replace")
         for count in range(1, 10_000):
             target = f"{self.tasks}/{State.REJECTED}/{numbered(name, count)}"
-            if os.path.lexists(target + ".reason.txt"):
+            if plain.is_there(target + ".reason.txt"):
                 if self.drop_copy(path, target):  # it came back as it was (git reset, a sync tool)
                     return target
-                if os.path.lexists(target) or not plain.holds(target + ".reason.txt", said):
+                if plain.is_there(target) or not plain.holds(target + ".reason.txt", said):
                     continue  # else a power cut took the move back, and not the reason
             try:
                 self._move(path, target, before, State.REJECTED)
@@ -254,7 +254,7 @@ class Spool(Places):
         if state is State.ASSIGNED:
             raise Refused(f"{task_id}: is running; 'orchestrate cancel {task_id}' ends it first")
         mine, other = self.path(state, task_id), self.path(State.PENDING, task_id)
-        if mine != other and os.path.lexists(other) and not plain.same(mine, other):
+        if mine != other and plain.is_there(other) and not plain.same(mine, other):
             raise Refused(f"{task_id}: tasks/pending/ holds another file of that id; move it away first")
         self.mark(task_id, "retried", note)
         if state is not State.PENDING:
@@ -266,7 +266,7 @@ class Spool(Places):
     def _bring_back(self, task_id: str, state: State) -> None:
         self._to_pending(task_id, state)
         # The verdict's second name goes; the file itself stays in the run's folder.
-        if os.path.lexists(result := self.result_path(state, task_id)):
+        if plain.is_there(result := self.result_path(state, task_id)):
             self.sync()  # no power cut leaves an ended task without the verdict
             self.drop(result)
         self.sync()
@@ -280,7 +280,7 @@ class Spool(Places):
         if state not in (State.PENDING, State.REVIEW):
             raise Refused(f"{task_id}: is {state}; only a waiting or running task can be cancelled")
         target = self.result_path(State.FAILED, task_id)
-        if os.path.lexists(self.path(State.FAILED, task_id)):
+        if plain.is_there(self.path(State.FAILED, task_id)):
             raise Refused(f"{task_id}: tasks/failed/ holds a file of that id already; move it away first")
         name = ids.stated(self).get(task_id) if self.state_of(task_id) is None else f"{task_id}.yaml"
         files.replace(target, result)

@@ -59,6 +59,10 @@ def _report() -> str:
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="orchestrate-", suffix=".log", delete=False) as file:
-        file.write(f"argv: {sys.argv}\npython: {sys.version}\n\n{traceback.format_exc()}")
+    said = traceback.format_exc()
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="orchestrate-", suffix=".log", delete=False) as file:
+            file.write(f"argv: {sys.argv}\npython: {sys.version}\n\n{said}")
+    except OSError:  # no room for it
+        return said.splitlines()[-1]
     return file.name

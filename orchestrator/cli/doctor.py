@@ -124,7 +124,7 @@ def _file_system(queue: Spool, say: object) -> None:
     with tempfile.TemporaryDirectory(dir=f"{queue.tasks}/.drafts") as folder:
         one, two = f"{folder}/one", f"{folder}/two"
         for path in (one, two):
-            with open(path, "w", encoding="ascii") as file:
+            with open(path, "w", encoding="utf-8", errors="replace") as file:
                 file.write(path)
         try:
             files.move(one, two)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 from integration.driver import Driver
 
@@ -88,3 +89,9 @@ def test_nothing_is_mended_under_a_running_dispatcher(root: Driver) -> None:
     refused = root.run("doctor", "--repair")
     assert refused.returncode == 1 and "a dispatcher runs already" in refused.stderr
     assert not (root.root / "tasks/completed/moved_result.yaml").exists()
+
+
+def test_a_root_whose_name_is_not_ascii_is_no_problem(tmp_path: Path) -> None:
+    root = Driver(tmp_path, "bühne").make()
+    assert "file system" in root.run("doctor", "--json").stdout
+    root.close()

@@ -6,25 +6,34 @@ access(2), which asks for the real one, says that it may be read. (That is what 
 
 from __future__ import annotations
 
+import json
 import os
+import resource
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from helpers import read, write
 
-from orchestrator import files, history, plain, runs
+from orchestrator import files, history, output, plain, runs
 from orchestrator.agents import AGENTS
+from orchestrator.app import Log
+from orchestrator.completed import CompletedList
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidTask
-from orchestrator.ids import stated_by
+from orchestrator.events import Event
+from orchestrator.hold import Hold
+from orchestrator.ids import next_id, stated_by
+from orchestrator.intake import Intake
 from orchestrator.reading import read_bytes
+from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry
 from orchestrator.result import Verdict, judge
 from orchestrator.spool import Spool
-from orchestrator.states import Outcome
+from orchestrator.states import Outcome, State
 
 pytestmark = pytest.mark.fast
 NOBODY = 65534
@@ -44,7 +53,7 @@ def rights(real: int, effective: int) -> Iterator[None]:
         os.setresuid(0, 0, 0)
 
 
-def refused() -> contextmanager[None]:  # type: ignore[type-arg,valid-type]
+def refused() -> AbstractContextManager[None]:
     """What is locked cannot be opened now, though it may be."""
     return rights(0, NOBODY)
 
@@ -155,3 +164,105 @@ def test_a_copy_that_cannot_be_compared_stays_where_it_is(folder: str) -> None:
         plain.drop_copy(copy, kept, folder)
     assert sorted(os.listdir(folder)) == ["copy.yaml", "kept.yaml"]
     assert plain.drop_copy(copy, kept, folder)
+
+
+@only_root
+def test_what_cannot_be_looked_for_is_not_gone(queue: Spool) -> None:
+    write(queue.path(State.COMPLETED, "task_001"), "description: x\n")
+    path = queue.path(State.COMPLETED, "task_001")
+    with refused():
+        assert not os.path.lexists(path)  # what `os.path` makes of it
+        for look in (lambda: plain.is_there(path), lambda: queue.state_of("task_001"), lambda: next_id(queue)):
+            with pytest.raises(PermissionError):
+                look()
+        assert not plain.is_gone(path)
+    assert plain.is_there(path) and plain.is_gone(f"{path}/no") and not plain.is_there("a" * 300)
+
+
+@only_root
+def test_a_run_that_cannot_be_looked_at_keeps_no_other_back(folder: str) -> None:
+    queue = Spool(f"{folder}/root")
+    os.mkdir(queue.root)
+    queue.make_folders()
+    for task_id in ("a", "b"):
+        write(queue.path(State.ASSIGNED, task_id), "description: x\n")
+    locked(queue.assignment_path("b", "agent_01"), "agent_id: agent_01\nrun: 1\n")
+    for above, _, _ in os.walk(queue.root):
+        os.chmod(above, 0o777)
+    told: list[tuple[str, str, str]] = []
+    registry = AgentRegistry(queue.own, Config(agents={"one": AgentConfig(command="true")}), {})
+    recovery = Recovery(queue, registry, lambda *run: pytest.fail("nothing runs"), lambda *one: told.append(one))
+    with refused():
+        assert recovery.take_up(time.time()) == []
+    assert (queue.state_of("a"), queue.state_of("b")) == (State.PENDING, State.ASSIGNED)
+    assert [(kind, task_id) for kind, task_id, _ in told] == [("recovered", "a"), ("error", "b")]
+    shutil.rmtree(queue.root)
+
+
+@only_root
+def test_a_waiting_task_that_cannot_be_looked_at_is_looked_at_again_soon(queue: Spool) -> None:
+    write(queue.path(State.PENDING, "a"), "description: x\n")
+    intake, now = Intake(queue, Config(), ["shell"], lambda *fact: None), time.time() + 10
+    intake.look(None, now)
+    os.utime(queue.path(State.PENDING, "a"))
+    with refused():
+        intake.look(["a.yaml"], now)
+    assert len(intake.waiting) == 0 and intake.next_look() == now + 1.0
+    intake.look([], now + 1.0)
+    assert len(intake.waiting) == 1
+
+
+@only_root
+def test_an_answer_that_the_prompt_should_quote_and_cannot_is_said(folder: str) -> None:
+    path = locked(f"{folder}/a_output.md", "the answer")
+    with refused():
+        assert output.text(path, 100) == f"(it cannot be read: Permission denied ({path}))"
+    with descriptors(0), pytest.raises(OSError, match="Too many open files"):
+        output.text(path, 100)
+
+
+# -- no room ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def limited(kind: int, limit: int) -> Iterator[None]:
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
+
+
+def descriptors(more: int) -> AbstractContextManager[None]:
+    """There are only so many more."""
+    fd = os.open("/", os.O_RDONLY)
+    os.close(fd)
+    return limited(resource.RLIMIT_NOFILE, fd + more)
+
+
+def test_a_list_that_the_disk_took_half_of_is_the_list_as_it_was(tmp_path: Path) -> None:
+    made = CompletedList(f"{tmp_path}/list.json", list)
+    made.add([("a/1", b'{"mark": "a/1"}')], set())
+    before = read(made.path)
+    with limited(resource.RLIMIT_FSIZE, len(before) + 10), pytest.raises(OSError, match="took"):
+        made.add([("b/1", b'{"mark": "b/1", "title": "longer than there is room for"}')], set())
+    assert read(made.path) == before
+    made.add([("b/1", b'{"mark": "b/1"}')], {"b/1"})
+    assert [one["mark"] for one in json.loads(read(made.path))] == ["a/1", "b/1"]
+
+
+def test_a_log_that_takes_no_line_says_nothing_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = Log(f"{tmp_path}/log", "info", False)
+    log.hear(Event(0.0, "started", "a", "text"))
+    with limited(resource.RLIMIT_FSIZE, 3):
+        log.flush()
+    log._file.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_dispatcher_that_did_not_come_up_for_lack_of_descriptors_holds_nothing(tmp_path: Path) -> None:
+    Hold(str(tmp_path)).release()
+    with descriptors(1), pytest.raises(OSError, match="Too many open files"):
+        Hold(str(tmp_path))
+    Hold(str(tmp_path), 0.0).release()
