@@ -20,6 +20,17 @@ def said(error: OSError) -> str:
     return f"{error.strerror or error}{f' ({where})' if where else ''}"
 
 
+def report() -> str:
+    """Write down the fault of ours that is being handled; where."""
+    import sys
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="orchestrate-", suffix=".log", delete=False) as file:
+        file.write(f"argv: {sys.argv}\npython: {sys.version}\n\n{traceback.format_exc()}")
+    return f"a fault of ours, not yours; nothing was lost. The report: {file.name}"
+
+
 class WrongUsage(OrchestrateError):
     """A word of the command line is none that could stand there; exit code 2."""
 
