@@ -39,6 +39,12 @@ class TaskStatus(NamedTuple):
     since: str = ""  # UTC: when it came, was claimed, or ended
 
 
+def status_of(entry: Entry) -> TaskStatus:
+    """What is known of a task that waits."""
+    task, priority = entry.task, entry.priority.name.lower()
+    return TaskStatus(task.id, "pending", task.title, priority, task.task_type or "", since=utc(entry.arrival))
+
+
 class Looking(Spool):
     """A spool, and what programs ask about it."""
 
