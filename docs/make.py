@@ -7,6 +7,7 @@ python docs/make.py --demo     runs the demo, too, and puts what it prints into 
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -82,6 +83,8 @@ def tables() -> dict[str, list[str]]:
     """Marker → the lines between it and its end."""
     from orchestrator import config, recovery
     from orchestrator.events import KINDS
+    from orchestrator.extras.mcp_words import PREFIX, TOOLS
+    from orchestrator.extras.mcp_working import Tools
     from orchestrator.retry import RULES
     from orchestrator.states import MOVES
     from orchestrator.task import ALIASES, Task
@@ -100,6 +103,12 @@ def tables() -> dict[str, list[str]]:
             f"| {outcome} | {again} | {'yes' if rule.counts and rule.again else ''} | {waits} | {rule.end} | {pause} | {record} |"
         )
     crash = [line for line in (recovery.__doc__ or "").splitlines() if line.startswith("|")]
+    tools = ["| tool | what it does | takes |", "|---|---|---|"]
+    for name in TOOLS:
+        method = getattr(Tools, name)
+        given = [one for one in inspect.signature(method).parameters.values() if one.name != "self"]
+        takes = ", ".join(f"`{one.name}`" if one.default is one.empty else one.name for one in given)
+        tools.append(f"| `{PREFIX}{name}` | {' '.join(str(method.__doc__).split())} | {takes} |")
     sections: list[str] = []
     for title, model in (
         ("agents: (one entry each)", config.AgentConfig),
@@ -117,6 +126,7 @@ def tables() -> dict[str, list[str]]:
         "events": ["| kind | told when |", "|---|---|", *(f"| {kind} | {when} |" for kind, when in KINDS.items())],
         "fields": fields(Task, ALIASES),
         "config": sections,
+        "tools": tools,
     }
 
 
@@ -129,7 +139,7 @@ def filled(text: str, name: str, lines: list[str]) -> str:
 def pages() -> dict[str, str]:
     """Path → what it should hold."""
     found = {os.path.join(HERE, "commands.md"): commands()}
-    for name in ("design.md", "tasks.md", "config.md"):
+    for name in ("design.md", "tasks.md", "config.md", "mcp.md"):
         path = os.path.join(HERE, name)
         with open(path, encoding="utf-8") as file:
             text = file.read()

@@ -29,6 +29,21 @@ def is_lack(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in LACKS
 
 
+def report() -> str:
+    """Write down the fault of ours that is being handled; where, or what it was if there is no room for that."""
+    import sys
+    import tempfile
+    import traceback
+
+    text = traceback.format_exc()
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="orchestrate-", suffix=".log", delete=False) as file:
+            file.write(f"argv: {sys.argv}\npython: {sys.version}\n\n{text}")
+    except OSError:
+        return f"a fault of ours, not yours; nothing was lost. {text.splitlines()[-1]}"
+    return f"a fault of ours, not yours; nothing was lost. The report: {file.name}"
+
+
 class WrongUsage(OrchestrateError):
     """A word of the command line is none that could stand there; exit code 2."""
 

@@ -16,7 +16,7 @@ from orchestrator.runs import epoch, utc
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Priority, State
 from orchestrator.task import Task, parse
-from orchestrator.waiting import Entry
+from orchestrator.waiting import Entry, Waiting
 
 STATUSES = ("pending", "assigned", "running", "completed", "failed", "review")
 FILTERS = ("status", "task_type", "agent_id", "priority", "created_after", "created_before", "limit")
@@ -39,12 +39,10 @@ class TaskStatus(NamedTuple):
     since: str = ""  # UTC: when it came, was claimed, or ended
 
 
-def as_waiting(entry: Entry) -> TaskStatus:
-    """What is known of one that waits."""
-    task = entry.task
-    return TaskStatus(
-        task.id, "pending", task.title, entry.priority.name.lower(), task.task_type or "", since=utc(entry.arrival)
-    )
+def status_of(entry: Entry) -> TaskStatus:
+    """What is known of a task that waits."""
+    task, priority = entry.task, entry.priority.name.lower()
+    return TaskStatus(task.id, "pending", task.title, priority, task.task_type or "", since=utc(entry.arrival))
 
 
 class Looking(Spool):
@@ -109,6 +107,43 @@ class Looking(Spool):
             "review_count": count[State.REVIEW],
             "success_rate": count[State.COMPLETED] / ended if ended else 1.0,
         }
+
+    def task_of(self, task_id: str) -> Task:
+        """The task as its file states it. Raises NotFound, InvalidTask."""
+        for _ in range(10):  # it may move on while we look
+            try:
+                return parse(read_bytes(self._path(self.require(task_id), task_id)), task_id)
+            except FileNotFoundError:
+                continue
+        raise NotFound(f"{task_id}: moves too fast; look again")
+
+    def index(self, now: float, invalid: dict[str, str] | None = None) -> Waiting:
+        """pending/, read as the dispatcher reads it, touching nothing. What is no task goes to `invalid`: the name of
+        its file → why it will be rejected."""
+        settings = config.load_or_last(self.root)[0].queue
+        waiting = Waiting(settings.promote_low_after_minutes * 60)
+        for entry in self.pending_files():
+            try:
+                status = entry.stat(follow_symlinks=False)
+                task = parse(read_bytes(entry.path), entry.name.rpartition(".")[0])
+            except FileNotFoundError:
+                continue
+            except InvalidTask as reason:
+                if invalid is not None:
+                    invalid[entry.name] = str(reason)
+                continue
+            priority = settings.default_priority if task.priority is None else task.priority
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+            one = Entry(task, entry.name, status.st_mtime, stamp, priority, history.attempts(self, task.id))
+            waiting.put(one, [d for d in task.dependencies if self.ended_as(d) is not State.COMPLETED], now)
+        return waiting
+
+    def ended_as(self, task_id: str) -> State | None:
+        """A task's folder; of an archived one, the folder it was in."""
+        state = self.state_of(task_id)
+        if state is None and (path := self.archived(task_id)):
+            return State(os.path.basename(os.path.dirname(path)))
+        return state
 
     # -- inside -----------------------------------------------------------------------------
 

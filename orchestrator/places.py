@@ -140,6 +140,8 @@ class Places:
 
     def state_of(self, task_id: str) -> State | None:
         """The folder that holds `<id>.yaml`; None if none does. A second one in pending/ is a copy that came back."""
+        if id_problem(task_id):  # a path, perhaps, and there is a file
+            return None
         # Looked for in the order in which tasks move: one that moves meanwhile is not missed.
         states = (State.PENDING, State.ASSIGNED, *ENDED)
         found = [state for state in states if plain.is_there(self.path(state, task_id))]
@@ -148,7 +150,7 @@ class Places:
     def archived(self, task_id: str) -> str:
         """The archived file of a task that ended long ago; "" if there is none."""
         try:
-            months = os.listdir(self.archive)
+            months = [] if id_problem(task_id) else os.listdir(self.archive)
         except (FileNotFoundError, NotADirectoryError):
             return ""
         for month in months:

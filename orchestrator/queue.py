@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import config, events, history, report
 from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
 from orchestrator.intake import Intake
-from orchestrator.looking import Looking, TaskStatus, as_waiting
+from orchestrator.looking import Looking, TaskStatus, status_of
 from orchestrator.names import printable
 from orchestrator.performance import Performance
 from orchestrator.places import is_slot
@@ -117,7 +117,7 @@ class TaskQueue(Looking):
             raise OrchestrateError(f"status: write pending or assigned, not {printable(status)!r}")
         intake, now = self._up_to_date(True), time.time()
         able = (one for one in intake.waiting.in_order(now) if not self._cannot(worker, one, now))
-        return [as_waiting(entry) for _, entry in zip(range(limit), able, strict=False)]
+        return [status_of(entry) for _, entry in zip(range(limit), able, strict=False)]
 
     def get_next_task(self, agent_id: str) -> Assignment | None:
         """Claim the best task that this worker can do, durably; None if there is none. Raises NotFound; Refused if it

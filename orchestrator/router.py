@@ -194,6 +194,15 @@ class CapabilityRouter:
             rows.append(((not chosen, bool(why), bool(refusal(agent, task)), -agent.score, agent.load, place), row))
         return [row for _, row in sorted(rows, key=lambda one: one[0])]
 
+    def weigh_beside(self, waiting: Waiting, task: Task, now: float) -> list[Weighed]:
+        """`weigh` for a task, with its place among all that waits."""
+        entry = waiting.by_id.get(task.id)
+        self.leave((rank, one.task) for rank, one in waiting.heads(now) if one is not entry)
+        if entry is None:
+            return self.weigh(task)
+        rank = waiting.effective(entry.priority, entry.arrival, now)
+        return self.weigh(task, entry.attempt.last_slot, rank, entry.attempt.spent)
+
     def should_rebalance(self, waiting: Iterable[Task] = ()) -> str:
         """What is skewed, and what to do about it; "" if the load is even. `waiting`: what could start now."""
         agents = [one for one in self.agents if not one.base and (one.worker_type or not one.paused)]

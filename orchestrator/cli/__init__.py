@@ -13,7 +13,7 @@ import sys
 
 def main() -> int:
     """The `orchestrate` command. 0 well, 1 the queue says no, 2 a wrong command line, 3 our own fault."""
-    from orchestrator.errors import OrchestrateError
+    from orchestrator.errors import OrchestrateError, report
 
     argv = sys.argv[1:]
     try:
@@ -38,7 +38,7 @@ def main() -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _refused(f"{where}{error.strerror or error}", 1, argv)
     except Exception:  # noqa: BLE001 (our own fault: a log to paste instead of a screenful)
-        return _refused(f"a fault of ours, not yours; nothing was lost. The report: {_report()}", 3, argv)
+        return _refused(report(), 3, argv)
 
 
 def _refused(problem: str, code: int, argv: list[str]) -> int:
@@ -53,16 +53,3 @@ def _refused(problem: str, code: int, argv: list[str]) -> int:
 def wants_json(argv: list[str]) -> bool:
     """Whether this command line asks for JSON: then stdout is one document, also where it says no."""
     return "--json" in (argv[: argv.index("--")] if "--" in argv else argv)
-
-
-def _report() -> str:
-    import tempfile
-    import traceback
-
-    said = traceback.format_exc()
-    try:
-        with tempfile.NamedTemporaryFile("w", prefix="orchestrate-", suffix=".log", delete=False) as file:
-            file.write(f"argv: {sys.argv}\npython: {sys.version}\n\n{said}")
-    except OSError:  # no room for it
-        return said.splitlines()[-1]
-    return file.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -85,6 +86,50 @@ def service(
     chosen = kind or ("launchd" if sys.platform == "darwin" else "systemd")
     text = service_unit(root(), chosen)
     put({"kind": chosen, "name": service_name(root()), "unit": text}) if as_json else print(text, end="")
+
+
+@app.command()
+def mcp(
+    port: Annotated[
+        int | None,
+        typer.Option("--http", metavar="PORT", help="Over HTTP on 127.0.0.1; 0: any free port.", min=0, max=65535),
+    ] = None,
+    token_file: Annotated[
+        str, typer.Option("--token-file", help="Instead of .orchestrator/mcp.token; readable for you alone.")
+    ] = "",
+    tools: Annotated[bool, typer.Option("--tools", help="List the tools, and go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Serve the queue to models over MCP: on stdin and stdout, for whoever starts it.
+
+    With --http over streamable HTTP, for whoever has the token; it says on start where both are.
+
+    Example: orchestrate mcp --http 8765
+    """
+    if port is None and (token_file or (as_json and not tools)):
+        raise typer.BadParameter(
+            "--token-file and --json are for --http (and --json for --tools): stdout is the protocol's"
+        )
+    from orchestrator.extras import mcp as serving
+
+    if tools:
+        found = serving.described(root())
+        put(found) if as_json else print("\n".join(f"{one['name']}  {one['description']}" for one in found))
+    elif port is None:
+        serving.serve(root())
+    else:
+        from orchestrator.extras import mcp_http
+
+        mcp_http.serve(root(), port, os.path.abspath(token_file) if token_file else "", _serving(as_json))
+
+
+def _serving(as_json: bool) -> Callable[[str, str], None]:
+    def tell(url: str, path: str) -> None:
+        line = f"serving {url}; the token of its clients is in {path}"
+        put({"url": url, "token_file": path}) if as_json else print(line)
+        sys.stdout.flush()
+
+    return tell
 
 
 @app.command()

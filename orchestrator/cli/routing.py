@@ -10,7 +10,7 @@ from orchestrator.cli.views import Views
 from orchestrator.names import counted
 from orchestrator.router import CapabilityRouter
 from orchestrator.states import State
-from orchestrator.waiting import Attempt, Entry
+from orchestrator.waiting import Entry
 
 
 def show_agents(root: str, as_json: bool) -> None:
@@ -91,13 +91,8 @@ def show_why(root: str, task_id: str, as_json: bool) -> None:
     views = Views(root)
     state, path = views.find(task_id)
     reason = views.reason(task_id, state, path)
-    task, waiting = views.task_at(path, task_id), views.waiting()
-    router = CapabilityRouter(views.agents())
-    entry = waiting.by_id.get(task_id)
-    router.leave((rank, one.task) for rank, one in waiting.heads(views.now) if one.task.id != task_id)
-    rank = waiting.effective(entry.priority, entry.arrival, views.now) if entry else 0
-    attempt = entry.attempt if entry else Attempt()
-    rows = router.weigh(task, attempt.last_slot, rank, attempt.spent)
+    task = views.task_at(path, task_id)
+    rows = CapabilityRouter(views.agents()).weigh_beside(views.waiting(), task, views.now)
     shown = "running" if state is State.ASSIGNED else str(state)
     if as_json:
         put({

@@ -13,12 +13,12 @@ from orchestrator.cli import rejects
 from orchestrator.cli.settings import usable
 from orchestrator.cli.status import dispatcher, flat, halted, how_far
 from orchestrator.errors import InvalidTask, OrchestrateError
+from orchestrator.looking import Looking
 from orchestrator.names import printable
 from orchestrator.places import Places, is_slot
 from orchestrator.reading import read_bytes
 from orchestrator.registry import AgentRegistry, clock
 from orchestrator.router import AgentView
-from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Priority, State
 from orchestrator.task import Task, parse
 from orchestrator.waiting import Entry, Waiting
@@ -29,7 +29,7 @@ class Views:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.queue = Spool(root)
+        self.queue = Looking(root)
         self.config = usable(root)
         self.now = time.time()
         self._waiting: Waiting | None = None
@@ -59,30 +59,13 @@ class Views:
 
     def waiting(self) -> Waiting:
         """pending/, read as the dispatcher reads it, touching nothing."""
-        if self._waiting is not None:
-            return self._waiting
-        self._waiting = Waiting(self.config.queue.promote_low_after_minutes * 60)
-        for entry in self.queue.pending_files():
-            try:
-                status = entry.stat(follow_symlinks=False)
-                task = parse(read_bytes(entry.path), entry.name.rpartition(".")[0])
-            except FileNotFoundError:
-                continue
-            except InvalidTask as reason:
-                self.invalid[entry.name] = str(reason)
-                continue
-            priority = self.config.queue.default_priority if task.priority is None else task.priority
-            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-            one = Entry(task, entry.name, status.st_mtime, stamp, priority, history.attempts(self.queue, task.id))
-            unmet = [d for d in task.dependencies if self.state_of(d) is not State.COMPLETED]
-            self._waiting.put(one, unmet, self.now)
+        if self._waiting is None:
+            self._waiting = self.queue.index(self.now, self.invalid)
         return self._waiting
 
     def state_of(self, task_id: str) -> State | None:
         """A task's folder; of an archived one, the folder it was in."""
-        state = self.queue.state_of(task_id)
-        if state is None and (path := self.queue.archived(task_id)):
-            return State(os.path.basename(os.path.dirname(path)))
+        state = self.queue.ended_as(task_id)
         return State.PENDING if state is None and task_id in self.waiting().by_id else state
 
     @functools.cached_property

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], type]] = {
     "fail": (("pulled_2", "--error", "no", "--no-retry"), dict),
     "unregister": (("me",), dict),
     "worker": (("mine:Mine", "--until-idle"), dict),
+    "mcp": (("--tools",), list),
     "archive": (("--older-than", "30d"), dict),
     "stop": ((), dict),
     "start": ((), dict),
