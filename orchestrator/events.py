@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, NamedTuple, Protocol
 
-from orchestrator import plain
+from orchestrator import files, plain
 
 # Every kind of fact there is, and when it is told. The docs are drawn from this table.
 KINDS = {
@@ -110,7 +110,7 @@ class Journal:
         try:
             return plain.opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except FileNotFoundError:
-            os.makedirs(self._folder, exist_ok=True)
+            files.make_folders(os.path.dirname(self._folder), self._folder)  # and no root that was deleted
             return plain.opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
 

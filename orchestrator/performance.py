@@ -122,7 +122,7 @@ class Performance:
     def _append(self, name: str, line: bytes) -> int:
         """One write at the end; the file's size then. Waits for no process that was stopped."""
         path = f"{self.folder}/{name}"
-        os.makedirs(self.folder, exist_ok=True)
+        files.make_folders(os.path.dirname(self.folder), self.folder)  # and no root that was deleted
         for attempt in range(45):  # for a second in all
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
