@@ -218,13 +218,14 @@ class Dispatcher:
             self.intake.reconsider(wall)
         self._wall = wall
         names = self.watcher.take()
-        if lived >= self._scan_at:
-            try:
+        scan = lived >= self._scan_at
+        try:
+            if scan:
                 self._scan(wall, lived)
-            except OSError as error:  # a folder that cannot be read, or not be made: what runs is watched all the same
-                self._unfinished(error)
-                self._scan_at = lived + 1.0
-        else:
+        except OSError as error:  # a folder that cannot be read, or not be made: what runs is watched all the same
+            self._unfinished(error)
+            self._scan_at, scan = lived + 1.0, False
+        if not scan:
             self.intake.look(names, wall)
         cap, grace = int(limits.max_output_mb * 1e6), limits.grace_seconds
         ended = self.supervisor.turn(lived, grace, limits.linger_seconds, cap)

@@ -375,3 +375,31 @@ def test_without_processes_tasks_wait_and_start_when_there_are_some(another_user
     root.reach("completed", "one")
     assert root.result("one")["run"] == 1, "no attempt was spent"
     assert root.json("status")["halted"] is None
+
+
+# -- no right -------------------------------------------------------------------------------------
+
+# A dispatcher to which permissions apply, whoever starts it: without root's right to pass over them.
+POWERLESS = (
+    "import ctypes, sys; [ctypes.CDLL(None).prctl(24, right) for right in (1, 2)]; "
+    "from orchestrator.cli import main; sys.argv = ['orchestrate', 'start']; sys.exit(main())"
+)
+
+
+def test_a_folder_that_nobody_may_look_into_ends_no_run(root: Driver) -> None:
+    """What cannot be looked for is not gone; it goes on once it may be looked into again."""
+    root.drop("a", "@wait go", "@say well")
+    subprocess.run([sys.executable, "-c", POWERLESS], cwd=root.root, env=root.environment, check=True, timeout=60)
+    until(lambda: "a started" in root.log)
+    folder = root.root / "tasks/assigned"
+    folder.chmod(0)
+    try:
+        for one in ("b", "c", "d"):  # each after a scan
+            look(root)
+            root.drop(one, "@say well")
+            until(lambda one=one: f"ERROR   {one} " in root.log)
+    finally:
+        folder.chmod(0o755)
+    root.go()
+    root.reach("completed", "a", "b", "c", "d")
+    assert root.count("a") == 1
