@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from orchestrator.errors import AlreadyExists, InvalidTask
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Outcome, State
 from orchestrator.writing import Value, to_yaml
+
+_RUN = re.compile(rb"^run: (\d{1,9})$", re.MULTILINE)
 
 
 def utc(moment: float) -> str:
@@ -186,8 +189,9 @@ class Record(NamedTuple):
     pid: int = 0  # of the wrapper, which leads the run's session; 0: nothing of it has begun
 
 
-def write_record(folder: str, record: Record, begun: bool = False) -> None:
-    """Not synced: after a power cut there is no process that it could speak of. `begun`: no wrapper will say so."""
+def write_record(folder: str, record: Record, begun: bool = False, fd: int = -1) -> None:
+    """Not synced: after a power cut there is no process that it could speak of. `begun`: no wrapper will say so; `fd`:
+    whoever holds it has it open."""
     fields: dict[str, Value] = {
         "agent_id": record.agent_id,
         "agent_type": record.agent_type,
@@ -199,7 +203,11 @@ def write_record(folder: str, record: Record, begun: bool = False) -> None:
         "argv": record.argv,
         "pid": record.pid if begun else None,
     }
-    files.write(f"{folder}/alive", to_yaml(fields))
+    if fd < 0:
+        files.write(f"{folder}/alive", to_yaml(fields))
+    else:
+        os.ftruncate(fd, 0)
+        files.write_all(fd, to_yaml(fields))
 
 
 def read_record(folder: str) -> Record | None:
@@ -283,3 +291,13 @@ def assigned_run(path: str) -> tuple[str, str, int]:
         return str(values["agent_id"]), str(values.get("agent_type", "")), int(values.get("run", 0))
     except (KeyError, ValueError, TypeError):
         return "", "", 0
+
+
+def noted_run(path: str) -> int:
+    """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
+    try:
+        with open(path, "rb", opener=plain.opener) as file:
+            match = _RUN.search(file.read(4096))
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0
