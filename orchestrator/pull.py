@@ -146,7 +146,7 @@ class Pull:
 
     def lost(self, held: Held) -> str:
         """Why this run is not the worker's (any more); "" if it is."""
-        number = runs.noted_run(self.queue.assignment_path(held.id, held.slot))
+        number = history.noted_run(self.queue.assignment_path(held.id, held.slot))
         is_there = plain.is_there(self.queue.path(State.ASSIGNED, held.id))
         later = (self.queue.run_folder(held.id, one) for one in self.queue.run_numbers(held.id) if one > held.number)
         if is_there and number == held.number and not any(map(runs.has_begun, later)):
@@ -218,7 +218,7 @@ class Pull:
     def _hold(self, held: Held) -> Iterator[bool]:
         """Lock a run while something is reported on it; False if somebody else has it. Raises Refused if there is
         none."""
-        if runs.noted_run(self.queue.assignment_path(held.id, held.slot)) == held.number:
+        if history.noted_run(self.queue.assignment_path(held.id, held.slot)) == held.number:
             os.makedirs(held.folder, exist_ok=True)  # only the note is durable: a power cut may have taken the folder
         try:
             fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -262,7 +262,7 @@ class Pull:
             for name in names:
                 _, mark, slot = name.removesuffix(".yaml").partition("@")
                 if mark and worker in ("", slot):
-                    number = runs.noted_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
+                    number = history.noted_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
                     found.append(Held(task_id, slot, number, self.queue.run_folder(task_id, number)))
         return sorted(found, key=lambda one: natural(one.id))
 

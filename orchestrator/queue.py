@@ -124,8 +124,7 @@ class TaskQueue(Looking):
     def get_next_task(self, agent_id: str) -> Assignment | None:
         """Claim the best task that this worker can do, durably; None if there is none. Raises NotFound; Refused if it
         has as many as it takes already."""
-        found = self.claim_tasks(agent_id)
-        return found[0] if found else None
+        return next(iter(self.claim_tasks(agent_id)), None)
 
     def claim_tasks(self, agent_id: str, limit: int = 1) -> list[Assignment]:
         """Claim the best tasks that this worker can do, as many as it takes (`limit` at most); they share the cost of

@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-import re
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -23,8 +22,6 @@ from orchestrator.errors import AlreadyExists, InvalidTask
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.states import Outcome, State
 from orchestrator.writing import Value, to_yaml
-
-_RUN = re.compile(rb"^run: (\d{1,9})$", re.MULTILINE)
 
 
 def utc(moment: float) -> str:
@@ -291,13 +288,3 @@ def assigned_run(path: str) -> tuple[str, str, int]:
         return str(values["agent_id"]), str(values.get("agent_type", "")), int(values.get("run", 0))
     except (KeyError, ValueError, TypeError):
         return "", "", 0
-
-
-def noted_run(path: str) -> int:
-    """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
-    try:
-        with open(path, "rb", opener=plain.opener) as file:
-            match = _RUN.search(file.read(4096))
-    except OSError:
-        return 0
-    return int(match[1]) if match else 0
