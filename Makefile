@@ -26,6 +26,10 @@ $(VENV)/test: $(VENV)/base
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,check]'
 	@touch $@
 
+$(VENV)/bench: $(VENV)/test
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
 demo: $(VENV)/base  ## a small real pipeline on this very repository, in demo/
 	@$(BIN)/python examples/demo.py $(ARGS)
 
@@ -62,7 +66,7 @@ check: $(VENV)/test  ## lint, types, import floors, docs in step with the code
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -m house
 
-bench: $(VENV)/test  ## measure, as ratios, side by side
+bench: $(VENV)/bench  ## measure, as ratios, side by side
 	@$(BIN)/python bench/bench.py $(ARGS)
 
 crash: $(VENV)/test  ## kill everything everywhere, and count what was lost or doubled

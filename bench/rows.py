@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import choosing
+import pulling
 import trouble
 from tools import (
     Bound,
@@ -431,6 +432,7 @@ ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "idle": idle,
     "calls": calls,
     "choosing": choosing.choosing,
+    "pulling": pulling.pulling,
     "restart": trouble.restart,
     "garbage": trouble.garbage,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 
 from orchestrator import plain
@@ -13,6 +14,7 @@ from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 from orchestrator.waiting import Attempt
 
+_RUN = re.compile(rb"^run: (\d{1,9})$", re.MULTILINE)
 RESPAWNS = 3  # attempts of one agent at a task; then others go first
 
 
@@ -114,3 +116,13 @@ def _text(path: str) -> str:
         if not plain.is_lasting(error):
             raise
         return ""
+
+
+def noted_run(path: str) -> int:
+    """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
+    try:
+        with open(path, "rb", opener=plain.opener) as file:
+            match = _RUN.search(file.read(4096))
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0

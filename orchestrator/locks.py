@@ -39,6 +39,19 @@ def hold_folder(path: str, wait: float) -> int:
             time.sleep(0.02)
 
 
+def take(fd: int, seconds: float) -> bool:
+    """Lock an open file; False if another has held it for so long. Who only looks holds it for a moment."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+
+
 def is_locked(path: str) -> bool:
     """Whether some living process holds the lock. Takes nothing that anybody could trip over for long.
 

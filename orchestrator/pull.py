@@ -11,12 +11,10 @@ whoever looks next. As long as somebody holds it, nobody takes the task from him
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -35,8 +33,6 @@ from orchestrator.states import ENDED, State
 from orchestrator.task import Task
 from orchestrator.together import Together
 from orchestrator.waiting import Attempt, Entry
-
-_RUN = re.compile(rb"^run: (\d{1,9})$", re.MULTILINE)
 
 
 class Assignment(NamedTuple):
@@ -64,8 +60,9 @@ class Pull:
 
     # -- claim ------------------------------------------------------------------------------
 
-    def claim(self, wanted: Sequence[tuple[Entry, bytes]], worker: Worker) -> list[Held]:
-        """Make waiting tasks the worker's own, all durable together; those that nobody was faster with."""
+    def claim(self, wanted: Iterable[tuple[Entry, bytes]], worker: Worker, most: int = 1) -> list[tuple[Held, Entry]]:
+        """Make waiting tasks the worker's own, so many at most, and all durable together; those that nobody was faster
+        with. `wanted` is asked for the next one only when it is its turn: others claim meanwhile."""
         self.context.keep()  # before there is a result: a list that is made later holds it, and gets it once more
         taken: list[int] = []
         mine: list[tuple[Held, Entry]] = []
@@ -73,6 +70,8 @@ class Pull:
             for entry, content in wanted:
                 if held := self._take(entry, content, worker, taken):
                     mine.append((held, entry))
+                    if len(mine) >= most:
+                        break
             if mine:
                 self.queue.sync()
         except OSError:  # a full disk: nobody was told, so nobody has them
@@ -89,33 +88,37 @@ class Pull:
                 self._tell("submitted", held.id, entry.task.title, at=entry.arrival, found=True)
             said = f"run {held.number} by worker {held.slot}: {entry.task.title}"
             self._tell("claimed", held.id, said, run=held.number, agent_id=held.slot, agent_type=worker.agent_type)
-        return [held for held, _ in mine]
+        return mine
 
     def _take(self, entry: Entry, content: bytes, worker: Worker, taken: list[int]) -> Held | None:
-        task = entry.task
-        attempt = history.attempts(self.queue, task.id)
-        if attempt.made != entry.attempt.made:  # somebody has it now, or had it: no folder of a further run is made
-            return None
+        task, attempt = entry.task, entry.attempt
+        is_new = attempt.made == 0 and _made(f"{self.queue.runs}/{task.id}")
+        if not is_new:
+            attempt = history.attempts(self.queue, task.id)
+            if attempt.made != entry.attempt.made:  # somebody has it now, or had it: no folder of a further run is made
+                return None
         number = attempt.made + 1
         held = Held(task.id, worker.agent_id, number, self.queue.run_folder(task.id, number))
-        os.makedirs(held.folder, exist_ok=True)
+        if not (is_new and _made(held.folder)):
+            os.makedirs(held.folder, exist_ok=True)
         try:
             taken.append(runs.take_alive(held.folder, patience=1))
             self.queue.claim(entry.name, task.id)
         except (AlreadyExists, FileNotFoundError, FileExistsError):  # somebody else is at it, or was faster
             return None
         try:
-            if runs.has_begun(held.folder):  # it ran, and came back, since we counted its runs
+            # It may have run, and come back, since we counted its runs; of such a one, `alive` is not empty.
+            if (not is_new or os.fstat(taken[-1]).st_size) and runs.has_begun(held.folder):
                 self.queue.release(task.id)
                 return None
-            self._write_down(held, task, content, worker, attempt)
+            self._write_down(held, task, content, worker, attempt, taken[-1])
             self.queue.assign(task.id, held.slot, worker.agent_type, number, runs.utc(time.time()))
         except OSError:
             self.queue.release(task.id)
             raise
         return held
 
-    def _write_down(self, held: Held, task: Task, content: bytes, worker: Worker, attempt: Attempt) -> None:
+    def _write_down(self, held: Held, task: Task, content: bytes, worker: Worker, attempt: Attempt, alive: int) -> None:
         answers = {one: self.context.answer(one) for one in task.dependencies}
         text = prompt.assemble(
             task, self.queue.root, f"{held.folder}/output.md", worker.agent_type, held.number, answers,
@@ -126,7 +129,7 @@ class Pull:
         record = Record(
             process.boot_id(), time.monotonic(), time.time(), held.slot, worker.agent_type, "worker", (), digest
         )
-        runs.write_record(held.folder, record, begun=True)
+        runs.write_record(held.folder, record, begun=True, fd=alive)
 
     # -- report -----------------------------------------------------------------------------
 
@@ -143,7 +146,7 @@ class Pull:
 
     def lost(self, held: Held) -> str:
         """Why this run is not the worker's (any more); "" if it is."""
-        number = noted_run(self.queue.assignment_path(held.id, held.slot))
+        number = history.noted_run(self.queue.assignment_path(held.id, held.slot))
         is_there = plain.is_there(self.queue.path(State.ASSIGNED, held.id))
         later = (self.queue.run_folder(held.id, one) for one in self.queue.run_numbers(held.id) if one > held.number)
         if is_there and number == held.number and not any(map(runs.has_begun, later)):
@@ -215,14 +218,14 @@ class Pull:
     def _hold(self, held: Held) -> Iterator[bool]:
         """Lock a run while something is reported on it; False if somebody else has it. Raises Refused if there is
         none."""
-        if noted_run(self.queue.assignment_path(held.id, held.slot)) == held.number:
+        if history.noted_run(self.queue.assignment_path(held.id, held.slot)) == held.number:
             os.makedirs(held.folder, exist_ok=True)  # only the note is durable: a power cut may have taken the folder
         try:
             fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError:
             raise Refused(self.lost(held) or f"{held.id}: there is no run {held.number} of it") from None
         try:
-            yield _locked(fd)
+            yield locks.take(fd, 1.0)
         finally:
             os.close(fd)
 
@@ -259,9 +262,18 @@ class Pull:
             for name in names:
                 _, mark, slot = name.removesuffix(".yaml").partition("@")
                 if mark and worker in ("", slot):
-                    number = noted_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
+                    number = history.noted_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}")
                     found.append(Held(task_id, slot, number, self.queue.run_folder(task_id, number)))
         return sorted(found, key=lambda one: natural(one.id))
+
+
+def _made(folder: str) -> bool:
+    """Whether it was not there, and is now."""
+    try:
+        os.mkdir(folder)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    return True
 
 
 def assignment(held: Held, entry: Entry) -> Assignment:
@@ -271,26 +283,3 @@ def assignment(held: Held, entry: Entry) -> Assignment:
         task.id, held.number, task.description, f"{held.folder}/prompt.md", f"{held.folder}/output.md",
         task.task_type or "", entry.priority.name.lower(), task.requirements,
     )  # fmt: skip
-
-
-def _locked(fd: int, seconds: float = 1.0) -> bool:
-    """Whether we have it; who only looks, or reports a heartbeat, holds it for a moment."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.005)
-
-
-def noted_run(path: str) -> int:
-    """The run number of an assignment file, without reading it as YAML; 0 if there is none."""
-    try:
-        with open(path, "rb", opener=plain.opener) as file:
-            match = _RUN.search(file.read(4096))
-    except OSError:
-        return 0
-    return int(match[1]) if match else 0

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import config, events, history, report
+from orchestrator import config, history, report
 from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
+from orchestrator.events import Event, Journal
 from orchestrator.intake import Intake
 from orchestrator.looking import Looking, TaskStatus, status_of
 from orchestrator.names import printable
@@ -47,6 +48,7 @@ class TaskQueue(Looking):
         self._performance = Performance(self.own)
         self._intake: Intake | None = None
         self._look_at = 0.0
+        self._journal, self._is_claiming = Journal(f"{self.own}/events"), False
         self._left: dict[str, int] = {}  # worker → how many it may claim before its tasks are counted again
 
     @property
@@ -122,8 +124,7 @@ class TaskQueue(Looking):
     def get_next_task(self, agent_id: str) -> Assignment | None:
         """Claim the best task that this worker can do, durably; None if there is none. Raises NotFound; Refused if it
         has as many as it takes already."""
-        found = self.claim_tasks(agent_id)
-        return found[0] if found else None
+        return next(iter(self.claim_tasks(agent_id)), None)
 
     def claim_tasks(self, agent_id: str, limit: int = 1) -> list[Assignment]:
         """Claim the best tasks that this worker can do, as many as it takes (`limit` at most); they share the cost of
@@ -131,12 +132,8 @@ class TaskQueue(Looking):
         worker = self._heard(agent_id)
         count = min(limit, self._room(worker))
         for again in (False, True):
-            intake = self._up_to_date(again)
-            while picked := self._pick(intake, worker, count):
-                if held := self.pull.claim(picked, worker):
-                    self._left[agent_id] -= len(held)
-                    entries = {entry.task.id: entry for entry, _ in picked}
-                    return [assignment(one, entries[one.id]) for one in held]
+            if found := self._claim(self._pick(self._up_to_date(again), worker), worker, count):
+                return found
         return []
 
     def assign_task(self, task_id: str, agent_id: str) -> Assignment:
@@ -151,10 +148,9 @@ class TaskQueue(Looking):
             raise Refused(f"{task_id}: {problem}")
         content = intake.current(entry, now)
         intake.waiting.take(task_id)
-        if content is None or not (held := self.pull.claim([(entry, content)], worker)):
+        if content is None or not (found := self._claim([(entry, content)], worker, 1)):
             raise Refused(f"{task_id}: somebody else was faster, or it was changed in that moment; look again")
-        self._left[agent_id] -= 1
-        return assignment(held[0], entry)
+        return found[0]
 
     def start_task(self, task_id: str, agent_id: str = "", run: int = 0) -> None:
         """The worker begins. Raises Refused if the run is not its own."""
@@ -206,8 +202,10 @@ class TaskQueue(Looking):
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _tell(self, kind: str, task_id: str, text: str, **facts: Any) -> None:
-        events.record(self.own, kind, task_id, text, **facts)
+    def _tell(self, kind: str, task_id: str, text: str, at: float = 0.0, **facts: Any) -> None:
+        self._journal.hear(Event(at or time.time(), kind, task_id, text, facts))
+        if not self._is_claiming:
+            self._journal.flush()
 
     def _tell_of_files(self, kind: str, task_id: str, text: str) -> None:
         if kind not in ("submitted", "waiting"):  # every worker meets what comes; it is told once, at the claim
@@ -249,18 +247,23 @@ class TaskQueue(Looking):
         self._intake.waiting.wake(time.time())
         return self._intake
 
-    def _pick(self, intake: Intake, worker: Worker, count: int) -> list[tuple[Entry, bytes]]:
-        """Take the best ones out of the index, with what their files hold."""
-        picked: list[tuple[Entry, bytes]] = []
+    def _pick(self, intake: Intake, worker: Worker) -> Iterator[tuple[Entry, bytes]]:
+        """Take them out of the index, the best first, with what their files hold."""
         now = time.time()
-        while len(picked) < count and (
-            entry := intake.waiting.best(now, lambda one: not self._cannot(worker, one, now))
-        ):
-            content = intake.current(entry, now)
-            if content is not None:
+        while entry := intake.waiting.best(now, lambda one: not self._cannot(worker, one, now)):
+            if (content := intake.current(entry, now)) is not None:
                 intake.waiting.take(entry.task.id)
-                picked.append((entry, content))
-        return picked
+                yield entry, content
+
+    def _claim(self, wanted: Iterable[tuple[Entry, bytes]], worker: Worker, most: int) -> list[Assignment]:
+        self._is_claiming = True
+        try:
+            found = self.pull.claim(wanted, worker, most)
+        finally:
+            self._is_claiming = False
+            self._journal.flush()  # of all of them in one piece
+        self._left[worker.agent_id] -= len(found)
+        return [assignment(held, entry) for held, entry in found]
 
     def _cannot(self, worker: Worker, entry: Entry, now: float) -> str:
         if entry.unmet:

@@ -186,8 +186,9 @@ class Record(NamedTuple):
     pid: int = 0  # of the wrapper, which leads the run's session; 0: nothing of it has begun
 
 
-def write_record(folder: str, record: Record, begun: bool = False) -> None:
-    """Not synced: after a power cut there is no process that it could speak of. `begun`: no wrapper will say so."""
+def write_record(folder: str, record: Record, begun: bool = False, fd: int = -1) -> None:
+    """Not synced: after a power cut there is no process that it could speak of. `begun`: no wrapper will say so; `fd`:
+    whoever holds it has it open."""
     fields: dict[str, Value] = {
         "agent_id": record.agent_id,
         "agent_type": record.agent_type,
@@ -199,7 +200,11 @@ def write_record(folder: str, record: Record, begun: bool = False) -> None:
         "argv": record.argv,
         "pid": record.pid if begun else None,
     }
-    files.write(f"{folder}/alive", to_yaml(fields))
+    if fd < 0:
+        files.write(f"{folder}/alive", to_yaml(fields))
+    else:
+        os.ftruncate(fd, 0)
+        files.write_all(fd, to_yaml(fields))
 
 
 def read_record(folder: str) -> Record | None:

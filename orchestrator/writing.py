@@ -26,12 +26,12 @@ def to_yaml(fields: Mapping[str, Value]) -> bytes:
 
 
 def _value(value: Value) -> str:
+    if isinstance(value, str):
+        return _block(value) if "\n" in value.strip("\n") else quoted(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return repr(value)
-    if isinstance(value, str):
-        return _block(value) if "\n" in value.strip("\n") else quoted(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k}: {_scalar(v)}" for k, v in value.items() if v is not None) + "}"
     assert value is not None

@@ -453,3 +453,23 @@ def test_what_was_just_added_here_is_weighed_at_the_next_claim(desk: TaskQueue) 
     urgent = desk.create_task("second", priority="high")
     mine = desk.get_next_task("quick")
     assert mine is not None and mine.task_id == urgent
+
+
+def test_who_is_stopped_between_the_folder_and_its_lock_does_not_take_a_run_that_was_done_meanwhile(
+    desk: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = desk.create_task("x", requirements=["web"]), TaskQueue(desk.root)
+    other.register_agent("quick", ["web"])
+    lock = runs.take_alive
+
+    def late(folder: str, patience: int = 20) -> int:
+        monkeypatch.setattr(runs, "take_alive", lock)
+        mine = other.get_next_task("quick")
+        assert mine is not None and mine.run == 1
+        assert other.give_back(one, "quick", 1, "did not do it").state is State.PENDING
+        return lock(folder, patience)
+
+    monkeypatch.setattr(runs, "take_alive", late)
+    taken = desk.get_next_task("researcher")
+    assert taken is not None and taken.run == 2
+    assert "did not do it" in (Path(desk.run_folder(one, 1)) / "result.yaml").read_text()
