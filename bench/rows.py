@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import choosing
+import models
 import pulling
 import trouble
 from tools import (
@@ -433,6 +434,7 @@ ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "calls": calls,
     "choosing": choosing.choosing,
     "pulling": pulling.pulling,
+    "mcp": models.mcp,
     "restart": trouble.restart,
     "garbage": trouble.garbage,
 }

@@ -91,7 +91,7 @@ class Tools(Asking):
             "text": result, "files_modified": files_modified, "notes": notes, "known_issues": known_issues,
             "objectives": objectives,
         }  # fmt: skip
-        return self._ended(self.queue.complete_task(task_id, found, metrics, *self._who(task_id, agent_id, run)))
+        return _ended(self.queue.complete_task(task_id, found, metrics, *self._who(task_id, agent_id, run)))
 
     def fail_task(
         self,
@@ -102,11 +102,11 @@ class Tools(Asking):
         run: Run = 0,
     ) -> Ended:
         """Report that a claimed task did not work out."""
-        return self._ended(self.queue.fail_task(task_id, error, should_retry, *self._who(task_id, agent_id, run)))
+        return _ended(self.queue.fail_task(task_id, error, should_retry, *self._who(task_id, agent_id, run)))
 
     def give_back_task(self, task_id: TaskId, agent_id: AgentId, run: Run, why: str) -> Ended:
         """Give a claimed task back undone, through no fault of its own: it waits again, and no attempt is counted."""
-        return self._ended(self.queue.give_back(task_id, agent_id, run, why))
+        return _ended(self.queue.give_back(task_id, agent_id, run, why))
 
     # -- for those who serve it -------------------------------------------------------------
 
@@ -134,12 +134,6 @@ class Tools(Asking):
             one.priority, one.requirements,
         )  # fmt: skip
 
-    def _ended(self, result: Result) -> Ended:
-        self._mine.pop(result.task_id, None)
-        return Ended(
-            result.task_id, result.run, str(result.state), str(result.status), result.reason, result.output_file
-        )
-
     def _spoken_of(self, task_id: str) -> None:
         if mine := self._mine.get(task_id):
             self._mine[task_id] = (*mine[:2], self._clock.lived())
@@ -151,3 +145,7 @@ class Tools(Asking):
             number = os.environ.get("ORCHESTRATE_RUN", "")
             return os.environ.get("ORCHESTRATE_AGENT_ID", ""), int(number) if number.isdecimal() else 0
         return agent_id, run
+
+
+def _ended(result: Result) -> Ended:
+    return Ended(result.task_id, result.run, str(result.state), str(result.status), result.reason, result.output_file)
