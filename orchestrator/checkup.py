@@ -5,22 +5,27 @@ What is wrong is moved aside, into tasks/rejected/ with its reason, or under a n
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 from orchestrator import files, plain, process, runs
 from orchestrator.completed import CompletedList
-from orchestrator.context import COMPLETED, Context
+from orchestrator.context import COMPLETED, NOTES, Context
+from orchestrator.errors import InvalidTask
 from orchestrator.names import id_problem, printable
+from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.recovery import restore_result
 from orchestrator.runs import Result, read_result
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, State
 
 TAIL = 65536  # bytes of a journal that are looked at
+_BLOCK = re.compile(rb"\n<!-- \S+/\d+ -->\n(?:- [^\n]*\n)+")  # what one result left on a page
 STRENGTH = (State.ASSIGNED, State.COMPLETED, State.REVIEW, State.FAILED, State.PENDING)  # who keeps an id
 
 
@@ -42,7 +47,9 @@ def faults(queue: Spool, context: Context) -> Iterator[Fault]:
     yield from _assigned(queue, names)
     yield from _runs(queue, names)
     yield from _journals(queue)
+    yield from _agents(queue)
     yield from _completed(context)
+    yield from _pages(context)
     yield from _other_machine(queue)
 
 
@@ -176,12 +183,12 @@ def _is_journal(path: str) -> bool:
             content = file.read()
     except OSError:
         return False
-    return not content or (content.endswith(b"\n") and b"\0" not in content and _is_event(content.splitlines()[-1]))
+    return not content or (content.endswith(b"\n") and b"\0" not in content and _is_json(content.splitlines()[-1]))
 
 
-def _is_event(line: bytes) -> bool:
+def _is_json(content: bytes, kind: type = dict) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(json.loads(content), kind)
     except (ValueError, RecursionError):
         return False
 
@@ -189,31 +196,74 @@ def _is_event(line: bytes) -> bool:
 def _mend_journal(path: str) -> None:
     lines: list[bytes] = []
     if plain.is_plain(path):
-        with open(path, "rb", opener=plain.opener) as file:
-            lines = file.read().splitlines()
+        lines = _content(path).splitlines()
     plain.aside(path, files_too=True)
-    files.publish(path, b"".join(line + b"\n" for line in lines if _is_event(line)))
+    files.publish(path, b"".join(line + b"\n" for line in lines if _is_json(line)))
+
+
+def _agents(queue: Spool) -> Iterator[Fault]:
+    """Pauses, and workers: what cannot be read says nothing, and nobody would know."""
+    for folder in ("agents", "workers"):
+        for path in sorted(glob.glob(f"{glob.escape(queue.own)}/{folder}/*.yaml")):
+            try:
+                parse_mapping(read_bytes(path))
+            except InvalidTask as error:
+                text = f".orchestrator/{folder}/{printable(os.path.basename(path))}: {error}"
+                yield Fault("agents", text, partial(plain.aside, path, files_too=True))
+            except OSError:
+                continue
 
 
 def _completed(context: Context) -> Iterator[Fault]:
     path = f"{context.folder}/{COMPLETED}"
     try:
-        with open(path, "rb", opener=plain.opener) as file:
-            content = file.read()
+        content = _content(path)
     except FileNotFoundError:
         return
     except plain.NotPlain:
         content = b""
-    if not content.endswith(b"\n]\n") or not _is_list(content):
+    if not content.endswith(b"\n]\n") or not _is_json(content, list):
         listed = CompletedList(path, context.results)
         yield Fault("context", f"context/{COMPLETED}: cannot be read as a list", listed.rebuild)
 
 
-def _is_list(content: bytes) -> bool:
-    try:
-        return isinstance(json.loads(content), list)
-    except (ValueError, RecursionError):
-        return False
+def _pages(context: Context) -> Iterator[Fault]:
+    top = glob.escape(context.folder)
+    for path in sorted([*glob.glob(f"{top}/*.md"), *glob.glob(f"{top}/{NOTES}/*.md")]):
+        shown = printable(os.path.relpath(path, context.root))
+        try:
+            content = _content(path)
+        except plain.NotPlain:
+            yield Fault("context", f"{shown}: is no regular file", partial(plain.aside, path))
+            continue
+        except OSError:
+            continue
+        if _sound(content) != content:
+            text = f"{shown}: holds an entry twice, or bytes that are no text"
+            yield Fault("context", text, partial(_mend_page, os.path.realpath(path)))
+
+
+def _sound(page: bytes) -> bytes:
+    """The page with each entry that is marked as ours once, and without what a disk left that lost its bytes."""
+    seen: set[bytes] = set()
+
+    def once(match: re.Match[bytes]) -> bytes:
+        again = match[0] in seen
+        seen.add(match[0])
+        return b"" if again else match[0]
+
+    return _BLOCK.sub(once, page.replace(b"\0", b""))
+
+
+def _mend_page(path: str) -> None:
+    content = _content(path)
+    plain.aside(path, files_too=True)
+    files.publish(path, _sound(content))
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", opener=plain.opener) as file:
+        return file.read()
 
 
 def _other_machine(queue: Spool) -> Iterator[Fault]:

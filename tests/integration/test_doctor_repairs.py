@@ -12,7 +12,7 @@ from integration.driver import Driver
 def contents(root: Driver) -> set[bytes]:
     """The bytes of every file below tasks/ and of the journals."""
     found = set()
-    for top in ("tasks", ".orchestrator/events", "context"):
+    for top in ("tasks", ".orchestrator/events", ".orchestrator/agents", "context"):
         for folder, _, names in os.walk(root.root / top):
             for name in names:
                 with open(os.path.join(folder, name), "rb") as file:
@@ -50,6 +50,10 @@ def test_everything_that_can_be_wrong_is_named_and_mended_once_and_no_byte_is_lo
     (root.root / "tasks/failed").write_text("a file where a folder should be\n")
     said = json.loads((root.root / ".orchestrator/dispatcher.json").read_text())
     (root.root / ".orchestrator/dispatcher.json").write_text(json.dumps({**said, "host": "other", "boot": "another"}))
+    (root.root / ".orchestrator/agents").mkdir(exist_ok=True)
+    (root.root / ".orchestrator/agents/shell.yaml").write_bytes(b"paused_until: [\n")
+    page, entry = root.root / "context/notes/shell.md", b"\n<!-- good/1 -->\n- seen (good, shell)\n"
+    page.write_bytes(b"# Notes\n" + entry + b"\nby a person\n" + entry + b"\0\0")
     named = "\n".join(problems(root))
     for words in (
         "twice is in completed and pending",
@@ -63,18 +67,21 @@ def test_everything_that_can_be_wrong_is_named_and_mended_once_and_no_byte_is_lo
         "completed_tasks.json: cannot be read as a list",
         "tasks/failed: a file where a folder should be",
         "was written on other",
+        ".orchestrator/agents/shell.yaml: is not YAML",
+        "context/notes/shell.md: holds an entry twice",
     ):
         assert words in named
-    assert len(named.splitlines()) == 11
+    assert len(named.splitlines()) == 13
     before = contents(root)
     said = json.loads(root.run("doctor", "--repair", "--json").stdout)
-    assert len(said["mended"]) == 11 and problems(root) == []
+    assert len(said["mended"]) == 13 and problems(root) == []
     assert before <= contents(root), "every byte is somewhere"
     assert json.loads(root.run("doctor", "--repair", "--json").stdout)["mended"] == []
     assert root.result("torn")["status"] == root.result("bare")["status"] == "success"
     assert root.result("moved")["status"] == "lost"
     assert root.places("twice") == ["completed"] and root.places("lone") == ["pending"]
     assert "is in tasks/completed/" in root.rejected("twice.yaml")
+    assert page.read_bytes() == b"# Notes\n" + entry + b"\nby a person\n"
     rows = json.loads((root.root / "context/completed_tasks.json").read_text())
     assert {row["task_id"] for row in rows} >= {"good", "twice", "torn", "bare"}
     assert all(json.loads(line) for line in journal.read_text().splitlines())
