@@ -150,8 +150,10 @@ class Known:
         `seconds`: how long it took. Raises NotFound.
         """
         self._require(agent_id)
-        if not 0 <= seconds < 1e9:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:
             raise OrchestrateError(f"seconds: write a number of 0 or more, not {seconds!r}")
+        if task_type and (problem := id_problem(task_type)):
+            raise OrchestrateError(f"task_type {problem}")
         mark = f"told/{time.time_ns():x}-{os.urandom(3).hex()}"
         self.performance.note(agent_id, Run(mark, success, seconds, time.time(), (task_type,) if task_type else ()))
         return self.get_agent_health(agent_id)
@@ -162,7 +164,7 @@ class Known:
         self._require(agent_id)
         if problem := id_problem(capability):
             raise OrchestrateError(f"capability {problem}")
-        if isinstance(confidence, bool) or not 0 <= confidence <= 1:
+        if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0 <= confidence <= 1:
             raise OrchestrateError(f"confidence: write a number from 0 to 1, not {confidence!r}")
         self.performance.learn(agent_id, capability, float(confidence), time.time())
         text = f"{agent_id} can {capability} (confidence {confidence:g})"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator import config, history, progress, runs
 from orchestrator.errors import InvalidTask, NotFound, OrchestrateError
-from orchestrator.names import PRIORITIES, natural, nearest
+from orchestrator.names import PRIORITIES, count_problem, natural, nearest, printable
 from orchestrator.places import is_slot
 from orchestrator.reading import read_bytes
 from orchestrator.runs import epoch, utc
@@ -45,6 +45,13 @@ def status_of(entry: Entry) -> TaskStatus:
     return TaskStatus(task.id, "pending", task.title, priority, task.task_type or "", since=utc(entry.arrival))
 
 
+def checked_limit(limit: int, least: int = 1) -> int:
+    """Raises OrchestrateError for what is none."""
+    if problem := count_problem(limit, least):
+        raise OrchestrateError(f"limit: {problem}")
+    return limit
+
+
 class Looking(Spool):
     """A spool, and what programs ask about it."""
 
@@ -68,6 +75,8 @@ class Looking(Spool):
         A task was created when its file says so, else when that was written; a moment is a time of ISO 8601
         (without an offset: local), or seconds since the epoch. Raises OrchestrateError.
         """
+        if not isinstance(filters or {}, Mapping):
+            raise OrchestrateError(f"filters: write a mapping, not {printable(repr(filters))}")
         wanted = dict(filters or {})
         if unknown := [key for key in wanted if key not in FILTERS]:
             raise OrchestrateError(f"unknown filter {unknown[0]!r}{nearest(unknown[0], FILTERS)}")
@@ -77,8 +86,8 @@ class Looking(Spool):
         if "priority" in wanted and str(wanted["priority"]) not in PRIORITIES:
             raise OrchestrateError(f"priority: write high, normal or low, not {wanted['priority']!r}")
         limit = wanted.pop("limit", None)
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-            raise OrchestrateError(f"limit: write a whole number, not {limit!r}")
+        if limit is not None:
+            checked_limit(limit, 0)
         after, before = (_moment(key, wanted.pop(key, None)) for key in ("created_after", "created_before"))
         found: list[TaskStatus] = []
         for state, task_id in self._those(status):

@@ -25,6 +25,8 @@ def id_problem(text: str) -> str:
     """Why `text` cannot be a task's id, in words that follow "id …"; "" if it can."""
     if not text:
         return "is empty"
+    if not isinstance(text, str):
+        return f"{printable(text)} is no text"
     if len(text) > ID_LIMIT or len(text.encode("utf-8", "surrogatepass")) > 180:
         return f"is longer than {ID_LIMIT} characters"
     if not _ID.fullmatch(text):
@@ -100,6 +102,13 @@ def title_of(description: str) -> str:
     return printable((description.strip().splitlines() or [""])[0], 80)
 
 
+def count_problem(value: object, least: int = 0) -> str:
+    """Why this is no whole number of `least` or more, in words that follow its name; "" if it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return ""
+    return f"write a whole number{f' of {least} or more' if least else ''}, not {printable(repr(value))}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word most like `word`, as ` (did you mean 'x'?)`, or ""."""
     import difflib
@@ -110,6 +119,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def printable(text: str, limit: int = 200) -> str:
     """`text` safe for a terminal and a log line: no control, no bidirectional characters."""
+    text = str(text)  # of a program of somebody else's, it may be anything
     text = text[:limit] + ("…" if len(text) > limit else "")
     if text.isascii() and text.isprintable():
         return text

@@ -20,7 +20,7 @@ from orchestrator import config, history, report
 from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
 from orchestrator.events import Event, Journal
 from orchestrator.intake import Intake
-from orchestrator.looking import Looking, TaskStatus, status_of
+from orchestrator.looking import Looking, TaskStatus, checked_limit, status_of
 from orchestrator.names import printable
 from orchestrator.performance import Performance
 from orchestrator.places import is_slot
@@ -94,8 +94,8 @@ class TaskQueue(Looking):
         given: dict[str, Value] = {
             "task_type": task_type,
             "priority": priority,
-            "requirements": tuple(requirements) or None,
-            "dependencies": tuple(dependencies) or None,
+            "requirements": requirements or None,
+            "dependencies": dependencies or None,
         }
         return self.add(content, **{k: v for k, v in {**given, **fields}.items() if v is not None})
 
@@ -114,12 +114,12 @@ class TaskQueue(Looking):
         """What this worker could claim now, the best first (`pending`), or has (`assigned`). Says that it lives."""
         worker = self._heard(agent_id)
         if status == "assigned":
-            return [self.get_task_status(one.id) for one in self.pull.held(agent_id)[:limit]]
+            return [self.get_task_status(one.id) for one in self.pull.held(agent_id)[: checked_limit(limit)]]
         if status != "pending":
             raise OrchestrateError(f"status: write pending or assigned, not {printable(status)!r}")
         intake, now = self._up_to_date(True), time.time()
         able = (one for one in intake.waiting.in_order(now) if not self._cannot(worker, one, now))
-        return [status_of(entry) for _, entry in zip(range(limit), able, strict=False)]
+        return [status_of(entry) for _, entry in zip(range(checked_limit(limit)), able, strict=False)]
 
     def get_next_task(self, agent_id: str) -> Assignment | None:
         """Claim the best task that this worker can do, durably; None if there is none. Raises NotFound; Refused if it
@@ -130,7 +130,7 @@ class TaskQueue(Looking):
         """Claim the best tasks that this worker can do, as many as it takes (`limit` at most); they share the cost of
         being durable. Raises as `get_next_task`."""
         worker = self._heard(agent_id)
-        count = min(limit, self._room(worker))
+        count = min(checked_limit(limit), self._room(worker))
         for again in (False, True):
             if found := self._claim(self._pick(self._up_to_date(again), worker), worker, count):
                 return found
@@ -192,7 +192,7 @@ class TaskQueue(Looking):
         self, task_id: str, error: str, should_retry: bool | None = None, agent_id: str = "", run: int = 0
     ) -> Result:
         """It did not work. `should_retry`: None as the rules say, False never. Raises Refused, as `complete_task`."""
-        said = Report(Outcome.AGENT_ERROR, printable(error, 500), should_retry=should_retry)
+        said = Report(Outcome.AGENT_ERROR, report.what_went_wrong(error), should_retry=should_retry)
         return self._report(task_id, agent_id, run, said)
 
     def give_back(self, task_id: str, agent_id: str, run: int, why: str) -> Result:

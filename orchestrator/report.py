@@ -89,8 +89,17 @@ def result_of(queue: Spool, context: Context, held: Held, report: Report) -> Res
     )
 
 
+def what_went_wrong(error: str) -> str:
+    """The line that a failed attempt is told with. Raises OrchestrateError."""
+    if not isinstance(error, str) or not error.strip():
+        raise OrchestrateError(f"error: say in words what went wrong, not {printable(repr(error))}")
+    return printable(" ".join(error.split()), 500)
+
+
 def checked_metrics(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a run cost and measured: words → numbers. Raises OrchestrateError."""
+    if not isinstance(metrics, Mapping):
+        raise OrchestrateError(f"metrics: write words and numbers, not {printable(repr(metrics))}")
     for key, value in metrics.items():
         if not isinstance(key, str) or not key.isidentifier():
             raise OrchestrateError(f"metrics: {key!r} is no name; write letters, digits and '_'")
@@ -103,6 +112,8 @@ def split(result: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """(the answer, the facts) of a result: a text, or a mapping with `text` and the facts. Raises OrchestrateError."""
     if isinstance(result, str):
         return result, {}
+    if not isinstance(result, Mapping):
+        raise OrchestrateError(f"result: write a text or a mapping, not {printable(repr(result))}")
     if unknown := [key for key in result if key not in (*FACTS, "text")]:
         raise OrchestrateError(f"result: unknown key {unknown[0]!r}{nearest(str(unknown[0]), (*FACTS, 'text'))}")
     return str(result.get("text", "")), result

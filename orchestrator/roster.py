@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from orchestrator import events, files, locks, plain
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError
-from orchestrator.names import id_problem, natural, nearest, printable
+from orchestrator.names import count_problem, id_problem, natural, nearest, printable
 from orchestrator.reading import parse_mapping
 from orchestrator.runs import epoch, utc, words
 from orchestrator.task import Task
@@ -79,10 +79,17 @@ class Roster:
             raise OrchestrateError(f"agent id is longer than {ID_BYTES} bytes")
         if problem := id_problem(agent_type):
             raise OrchestrateError(f"agent type {problem}")
+        if not isinstance(metadata or {}, Mapping):
+            raise OrchestrateError(f"metadata: write words and what they are, not {printable(repr(metadata))}")
         kept = dict(metadata or {})
         most = kept.pop("max_concurrent_tasks", 1)
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise OrchestrateError(f"max_concurrent_tasks: write a whole number of 1 or more, not {most!r}")
+        if (problem := count_problem(most, 1)) or not isinstance(most, int):
+            raise OrchestrateError(f"max_concurrent_tasks: {problem}")
+        for key, value in kept.items():
+            if not isinstance(key, str) or not isinstance(value, str | int | float | None):
+                raise OrchestrateError(f"metadata: {printable(key)}: write a text or a number")
+        if isinstance(capabilities, str) or not isinstance(capabilities, Sequence):
+            raise OrchestrateError(f"capabilities: write a list of words, not {printable(repr(capabilities))}")
         for one in capabilities:
             if problem := id_problem(one):
                 raise OrchestrateError(f"capability {problem}")

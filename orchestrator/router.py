@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from orchestrator.agents.base import Agent
 from orchestrator.config import AgentConfig
+from orchestrator.names import nearest, printable
 from orchestrator.performance import Standing
 from orchestrator.states import State
 from orchestrator.task import Task
@@ -241,11 +242,8 @@ def unroutable(task: Task, agents: Sequence[AgentView]) -> str:
     if task.requirements and all(set(task.requirements) - set(agent.capabilities) for agent in wanted):
         held = sorted({one for agent in own for one in agent.capabilities})
         missing = [one for one in task.requirements if one not in held]
-        what = (
-            f"capability {missing[0]}"
-            if len(missing) == 1
-            else f"capabilities {', '.join(missing or task.requirements)}"
-        )
+        hints = [f"{printable(one)}{nearest(one, held)}" for one in missing] or [*map(printable, task.requirements)]
+        what = f"{'capability' if len(hints) == 1 else 'capabilities'} {', '.join(hints)}"
         return f"needs {what}{'' if missing else ' in one agent'}; agents have {', '.join(held) or 'none'}"
     why = wanted[0].adapter.refuses(task) if len(wanted) == 1 else ""
     if task.run is None and all(agent.adapter.kind == "shell" for agent in wanted):

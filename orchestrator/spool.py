@@ -59,7 +59,7 @@ class Spool(Places):
 
         if not os.path.isdir(self.root):
             raise NotFound(f"{self.root}: no such folder")
-        values = {**({"description": task} if isinstance(task, str) else task), **fields}
+        values = {**(task if isinstance(task, Mapping) else {"description": task}), **fields}
         wanted = parse(to_yaml(values), "task").preferred_agent
         max_size, unique, known = config.brief(config.load_or_last(self.root)[0])
         if problem := agent_problem(wanted or "", known and [*known, *beside_config(self.root)]):

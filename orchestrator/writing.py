@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from orchestrator.errors import InvalidTask
+from orchestrator.names import printable
+
 Scalar = str | int | float | None
 Value = Scalar | bool | Sequence[str] | Mapping[str, Scalar]
 
@@ -34,7 +37,8 @@ def _value(value: Value) -> str:
         return repr(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k}: {_scalar(v)}" for k, v in value.items() if v is not None) + "}"
-    assert value is not None
+    if not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
+        raise InvalidTask(f"{printable(repr(value))} is no text, number or list of texts")
     items = [quoted(item) for item in value]
     if sum(map(len, items)) <= 70:
         return "[" + ", ".join(items) + "]"
