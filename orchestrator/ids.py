@@ -47,7 +47,7 @@ def stated(queue: Spool) -> dict[str, str]:
     """Ids that files of other names in pending/ state (`login.yaml` with `id: task_007`) → the name."""
     found = {}
     for name in queue.names(State.PENDING):
-        ours = is_task_name(name) and not _SEQUENTIAL.fullmatch(name)
+        ours = not _SEQUENTIAL.fullmatch(name) and is_task_name(name)
         if ours and (task_id := stated_by(f"{queue.tasks}/{State.PENDING}/{name}")):
             found[task_id] = name
     return found

@@ -13,7 +13,6 @@ from orchestrator.names import id_problem, natural, printable
 from orchestrator.states import ENDED, State
 
 BUILT_IN = ("research", "analysis", "synthesis", "validation")  # specialists that are everywhere
-IGNORED_ENDINGS = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig")
 
 
 _SLOT = re.compile(r"agent_\d+")
@@ -48,7 +47,7 @@ def is_slot(agent_id: str) -> bool:
 
 def is_task_name(name: str) -> bool:
     """Whether a name in pending/ is meant as a task file; editors' side files are not."""
-    return name.endswith((".yaml", ".yml")) and not name.startswith((".", "#")) and not name.endswith(IGNORED_ENDINGS)
+    return name.endswith((".yaml", ".yml")) and not name.startswith((".", "#"))  # so not a.yaml~, a.yaml.swp
 
 
 def _is_id_name(name: str) -> bool:

@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from orchestrator import history, plain
+from orchestrator import history, ids, plain
 from orchestrator.errors import NotFound, Refused
 from orchestrator.looking import Looking
-from orchestrator.names import id_problem, path_problem, printable
+from orchestrator.names import id_problem, natural, path_problem, printable
 from orchestrator.reading import parse_mapping
 from orchestrator.states import ENDED, State
 
@@ -41,7 +41,8 @@ def listed(queue: Looking) -> list[Page]:
     """The pages of context/, and the tasks that run, need somebody, or wait."""
     found = [Page(f"{SCHEME}context/{quote(name)}", name, _type(name)) for name in islice(_pages(queue.root), LISTED)]
     for state in (State.ASSIGNED, State.REVIEW, State.PENDING):
-        for task_id in queue.ids(state)[:LISTED]:
+        known = queue.ids(state) if state is not State.PENDING else _waiting(queue)
+        for task_id in known[:LISTED]:
             found.append(Page(f"{SCHEME}tasks/{quote(task_id)}", f"{task_id} ({state})", "application/json"))
     return found
 
@@ -60,6 +61,13 @@ def read(queue: Looking, uri: str) -> Page:
     values = _task(queue, name) if kind == "tasks" else _result(queue, name)
     text = json.dumps(values, ensure_ascii=False, indent=1).encode("utf-8", "replace").decode()
     return Page(uri, name, "application/json", text)
+
+
+def _waiting(queue: Looking) -> list[str]:
+    """By the names of files alone, but for those that state another id."""
+    stated = ids.stated(queue)
+    other = {name.rpartition(".")[0] for name in stated.values()}
+    return sorted({*stated, *(one for one in queue.ids(State.PENDING) if one not in other)}, key=natural)
 
 
 def _task(queue: Looking, task_id: str) -> dict[str, Any]:

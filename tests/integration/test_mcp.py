@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import anyio
 import pytest
-from integration.driver import REPOSITORY, Driver
+from integration.driver import REPOSITORY, Driver, until
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
@@ -259,7 +259,7 @@ def test_others_are_answered_while_one_call_takes_long(root: Driver) -> None:
 # -- who lives ------------------------------------------------------------------------------------
 
 
-def test_a_run_of_a_quiet_client_lives_as_long_as_its_connection_and_not_for_ever(
+def test_a_run_of_a_quiet_client_lives_until_it_has_ended_and_not_for_ever(
     root: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root.drop("one")
@@ -306,6 +306,7 @@ def test_pages_tasks_and_results_are_read_and_nothing_outside_them(root: Driver)
     (pages / "elsewhere").symlink_to(root.root / "tasks")
     os.mkfifo(pages / "fifo.md")
     root.drop("één", priority="high")
+    root.drop("a_file", id="another_id")
 
     async def script(client: Client) -> None:
         async def text(uri: str) -> str:
@@ -314,6 +315,7 @@ def test_pages_tasks_and_results_are_read_and_nothing_outside_them(root: Driver)
         found = {one.uri for one in (await client.list_resources()).resources}
         assert found == {
             "orchestrate://context/a%20page.md", "orchestrate://context/notes/big.md", "orchestrate://tasks/%C3%A9%C3%A9n",
+            "orchestrate://tasks/another_id",
         }  # fmt: skip
         for uri in found:
             assert await text(uri.removeprefix("orchestrate://"))
@@ -361,11 +363,11 @@ def line(number: int, tool: str, **given: Any) -> bytes:
 
 
 @contextmanager
-def serving(root: Driver) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes], IO[bytes]]]:
+def serving(root: Driver, code: str = "") -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes], IO[bytes]]]:
     """A server and its three pipes, to be spoken to by hand."""
-    words = [sys.executable, "-m", "orchestrator.cli", "-C", str(root.root), "mcp"]
+    words = ["-c", code, str(root.root)] if code else ["-m", "orchestrator.cli", "-C", str(root.root), "mcp"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, env=root.environment, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+    with subprocess.Popen([sys.executable, *words], env=root.environment, stdin=pipe, stdout=pipe, stderr=pipe) as child:
         assert child.stdin and child.stdout and child.stderr
         try:
             yield child, child.stdin, child.stdout, child.stderr
@@ -418,11 +420,19 @@ def test_a_client_that_dies_in_the_middle_leaves_whole_files_and_no_process(root
     assert os.listdir(root.root / "tasks/.drafts") == []
 
 
-def test_ctrl_c_ends_it(root: Driver) -> None:
-    with serving(root) as (child, stdin, stdout, stderr):
-        stdin.write(HELLO)
+def test_the_server_says_for_its_quiet_client_that_it_lives_and_ctrl_c_ends_it(root: Driver) -> None:
+    root.drop("one")
+    code = "import sys; from orchestrator.extras import mcp; mcp.BEAT_SECONDS = 0.05; mcp.serve(sys.argv[1])"
+    with serving(root, code) as (child, stdin, stdout, stderr):
+        stdin.write(HELLO + line(1, "register_agent", agent_id="me"))
         stdin.flush()
-        assert stdout.readline()
+        assert stdout.readline() and "structuredContent" in json.loads(stdout.readline())["result"]
+        stdin.write(line(2, "get_next_task", agent_id="me"))
+        stdin.flush()
+        assert json.loads(stdout.readline())["result"]["structuredContent"]["result"][0]["task_id"] == "one"
+        alive = root.runs("one") / "1" / "alive"
+        os.utime(alive, (1, 1))
+        until(lambda: alive.stat().st_mtime > 1)
         child.send_signal(signal.SIGINT)
         assert child.wait(60) == -signal.SIGINT and stderr.read() == b""
 
@@ -531,6 +541,7 @@ def test_without_the_extra_it_is_said_what_to_type(root: Driver) -> None:
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "pip install 'orchestrate-agents[mcp]'" in done.stderr
     assert root.run("status", PYTHONPATH=path).returncode == 0
+    assert root.run("mcp", "--json", PYTHONPATH=path).returncode == 2
 
 
 def test_the_command_line_loads_no_sdk() -> None:
