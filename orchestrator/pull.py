@@ -222,7 +222,7 @@ class Pull:
             os.makedirs(held.folder, exist_ok=True)  # only the note is durable: a power cut may have taken the folder
         try:
             fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):  # all else may pass: a worker would give its task up
             raise Refused(self.lost(held) or f"{held.id}: there is no run {held.number} of it") from None
         try:
             yield locks.take(fd, 1.0)

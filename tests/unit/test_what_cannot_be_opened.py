@@ -28,10 +28,13 @@ from orchestrator.events import Event
 from orchestrator.hold import Hold
 from orchestrator.ids import next_id, stated_by
 from orchestrator.intake import Intake
+from orchestrator.pull import Pull
 from orchestrator.reading import read_bytes
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry
+from orchestrator.report import Held
 from orchestrator.result import Verdict, judge
+from orchestrator.roster import Roster
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 
@@ -210,6 +213,15 @@ def test_a_waiting_task_that_cannot_be_looked_at_is_looked_at_again_soon(queue: 
     assert len(intake.waiting) == 0 and intake.next_look() == now + 1.0
     intake.look([], now + 1.0)
     assert len(intake.waiting) == 1
+
+
+@only_root
+def test_a_run_that_cannot_be_locked_once_is_not_lost_to_its_worker(folder: str) -> None:
+    locked(f"{folder}/alive", "")
+    held = Held("a", "worker", 1, folder)
+    pull = Pull(Spool(folder), Roster(f"{folder}/.orchestrator"), lambda *fact: None)
+    with refused(), pytest.raises(PermissionError), pull._hold(held):
+        pass
 
 
 @only_root
