@@ -60,12 +60,12 @@ def lines(child: subprocess.Popen[str]) -> Iterator[str]:
     return iter(child.stdout.readline, "")
 
 
-def write(root: Driver, text: str, seconds: float = 0.0) -> Path:
+def write(root: Driver, text: str, seconds: float = 0.0, **more: str) -> Path:
     name = time.strftime("%Y-%m-%d.jsonl", time.gmtime(time.time() + seconds))
     path = root.root / ".orchestrator/events" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        file.write(json.dumps({"at": time.time() + seconds, "kind": "warning", "text": text}) + "\n")
+        file.write(json.dumps({"at": time.time() + seconds, "kind": "warning", "text": text, **more}) + "\n")
     return path
 
 
@@ -100,6 +100,7 @@ def test_it_ends_when_its_reader_goes(root: Driver) -> None:
 
 def test_what_a_terminal_gets_cannot_drive_it(root: Driver) -> None:
     write(root, "a\x1b]0;title\x07b\nc\u202e")
+    write(root, "of \x1b[2Jit", task_id="t\x1b[2J")
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-m", "orchestrator.cli", "events"],
@@ -114,8 +115,8 @@ def test_what_a_terminal_gets_cannot_drive_it(root: Driver) -> None:
         pass
     os.close(ours)
     assert child.wait(20) == 0
-    assert shown.count(b"\n") == 1 and b"\x1b" not in shown and b"\x07" not in shown and b"\xe2\x80\xae" not in shown
-    assert b"a\\x1b]0;title\\x07b c\\u202e" in shown
+    assert shown.count(b"\n") == 2 and b"\x1b" not in shown and b"\x07" not in shown and b"\xe2\x80\xae" not in shown
+    assert b"a\\x1b]0;title\\x07b c\\u202e" in shown and b"t\\x1b[2J  of \\x1b[2Jit" in shown
 
 
 def test_a_fifo_in_the_place_of_a_day_holds_nobody_up(root: Driver) -> None:

@@ -175,7 +175,8 @@ def test_what_is_no_event_is_passed_over(own: Path) -> None:
 def test_only_the_days_since_then_are_opened(own: Path) -> None:
     for name, at in (("2025-01-14", 1736812800), ("2025-01-15", 1736899200)):
         (own / "events" / f"{name}.jsonl").write_text(row("early", at + 10) + row("late", at + 80_000))
-    os.chmod(own / "events" / "2025-01-14.jsonl", 0)
+    with (own / "events" / "2025-01-14.jsonl").open("a") as file:
+        file.write(row("cannot be: it had not happened yet", 1736899200 + 100))
     assert texts(own, 1736899200 + 20.0) == ["late"]
     assert texts(own, 1736899200.0) == ["early", "late"]
 
