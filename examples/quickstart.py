@@ -10,6 +10,7 @@ and the folder that it lies in is its state.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ def say(number: int, step: str, *lines: object) -> None:
 def main(root: str) -> None:
     """All ten, in a root of their own. Raises OrchestrateError: one line that says what, where and what to do."""
     # Any folder is a queue once its folders are there (`orchestrate init` adds config.yaml and pages for agents).
+    os.makedirs(root, exist_ok=True)
     queue = TaskQueue(root)
     queue.make_folders()
     registry = AgentRegistry(root)  # who there is: the agents of config.yaml, and whoever registers
@@ -140,4 +142,7 @@ def _ids(tasks: list) -> str:  # type: ignore[type-arg]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="quickstart-"))
+    try:
+        main(os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="quickstart-"))
+    except OrchestrateError as error:  # FOLDER was no new one, perhaps
+        sys.exit(f"quickstart: {error}")
