@@ -26,17 +26,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from orchestrator import locks
 from orchestrator.clock import Clock
-from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
+from orchestrator.errors import AlreadyExists, OrchestrateError, Refused, said
 from orchestrator.names import printable
 from orchestrator.places import find_root
 from orchestrator.pull import Assignment
 from orchestrator.queue import TaskQueue
+from orchestrator.runs import Result
 from orchestrator.states import State
 from orchestrator.watch import Watch
 from orchestrator.watcher import Bell
@@ -119,8 +121,6 @@ class AgentWorker:
             self._over.set()
             os.close(lock)
 
-    # -- inside -----------------------------------------------------------------------------
-
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.stop()
 
@@ -153,8 +153,9 @@ class AgentWorker:
             lived = clock.lived()
             if lived >= watch_at:
                 watch_at = lived + LOOK_SECONDS
-                if not locks.is_locked(f"{queue.own}/dispatcher.lock"):
-                    watch.look(lived)
+                with suppress(OSError):  # again in a moment
+                    if not locks.is_locked(f"{queue.own}/dispatcher.lock"):
+                        watch.look(lived)
             room = self.max_concurrent_tasks - len(self._doing)
             now = _times(queue)
             if room > 0 and (now != seen or lived >= look_at):
@@ -191,7 +192,7 @@ class AgentWorker:
             if inspect.iscoroutine(found):
                 found = asyncio.run(found)
             answer, metrics = _answer(found)
-            result = queue.complete_task(task.task_id, answer, metrics, self.agent_id, task.run)
+            result = self._report(task, queue.complete_task, answer, metrics)
             self.say(f"{task.task_id} {result.state}")
         except Refused as problem:
             self.say(f"{task.task_id} lost: {problem}")
@@ -204,13 +205,23 @@ class AgentWorker:
     def _failed(self, queue: TaskQueue, task: Assignment, error: Exception) -> None:
         if not isinstance(error, OrchestrateError):
             traceback.print_exception(error)
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         try:
             again = getattr(error, "should_retry", None)
-            result = queue.fail_task(task.task_id, said, again, self.agent_id, task.run)
+            result = self._report(task, queue.fail_task, why, again)
             self.say(f"{task.task_id} failed: {result.reason}")
         except (OrchestrateError, OSError) as problem:  # nobody hears of it: it is taken back when we are silent
-            self.say(f"{task.task_id} failed ({said}), and that cannot be reported: {problem}")
+            self.say(f"{task.task_id} failed ({why}), and that cannot be reported: {problem}")
+
+    def _report(self, task: Assignment, report: Callable[..., Result], *what: Any) -> Result:
+        """What is done is not done again because the disk was full for a while. Raises OSError if we have to go."""
+        while True:
+            try:
+                return report(task.task_id, *what, self.agent_id, task.run)
+            except OSError as error:
+                self.say(f"{task.task_id} cannot be reported: {said(error)}; tried again")
+                if self._stops or self._over.wait(PATIENCE[1]):
+                    raise
 
     def _beat(self) -> None:
         queue = TaskQueue(self.root)
@@ -234,7 +245,7 @@ class AgentWorker:
             try:
                 queue.give_back(task.task_id, self.agent_id, task.run, f"{self.agent_id} was stopped")
                 self.say(f"{task.task_id} given back")
-            except OrchestrateError:
+            except (OrchestrateError, OSError):
                 continue
         queue.roster.unregister(self.agent_id)
         os.unlink(f"{queue.roster.folder}/{self.agent_id}.lock")
@@ -242,7 +253,10 @@ class AgentWorker:
 
 def _times(queue: TaskQueue) -> tuple[int, ...]:
     """When something last came to what waits, or was completed."""
-    return tuple(os.stat(f"{queue.tasks}/{state}").st_mtime_ns for state in (State.PENDING, State.COMPLETED))
+    try:
+        return tuple(os.stat(f"{queue.tasks}/{state}").st_mtime_ns for state in (State.PENDING, State.COMPLETED))
+    except OSError:  # a folder is gone; the next look makes it
+        return ()
 
 
 def _answer(found: Any) -> tuple[str | Mapping[str, Any], Mapping[str, Any]]:

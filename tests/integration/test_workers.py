@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import pytest
 from helpers import at_once, python, read
 from integration.driver import LONG, REPOSITORY, Driver, until
 
-from orchestrator import TaskQueue, app
+from orchestrator import AgentWorker, TaskQueue, app
 from orchestrator.clock import Clock
 from orchestrator.config import load
 from orchestrator.events import Event
 from orchestrator.history import result_of
+from orchestrator.pull import Assignment
 from orchestrator.roster import STALE_SECONDS
 from orchestrator.runs import has_begun
 from orchestrator.states import State
@@ -163,6 +165,7 @@ def test_a_worker_that_dies_anywhere_loses_and_doubles_nothing(tmp_path: Path, a
 
 PULL = """
 import sys
+import threading
 from orchestrator import TaskQueue
 queue, me = TaskQueue(sys.argv[1]), sys.argv[2]
 queue.register_agent(me, metadata={"max_concurrent_tasks": 5})
@@ -471,3 +474,29 @@ def test_the_examples_do_what_they_say(driver: Driver, name: str) -> None:
     assert driver.places("a") == driver.places("b") == ["completed"]
     assert driver.answer("a").split()[0].isdecimal()
     assert driver.json("status")["running"] == []
+
+
+def test_a_report_that_the_disk_does_not_take_is_made_again_and_the_work_is_not(driver: Driver) -> None:
+    driver.make()
+    driver.drop("a")
+    outputs, told = driver.root / "context/agent_outputs", []
+
+    class Careful(AgentWorker):
+        def execute(self, task: Assignment) -> str:
+            told.append("executed")
+            outputs.rename(outputs.with_name("elsewhere"))
+            outputs.write_text("a file where the outputs should be")
+            return "the answer"
+
+        def say(self, text: str) -> None:
+            told.append(text)
+
+    worker = Careful(str(driver.root), "careful")
+    thread = threading.Thread(target=worker.run, args=(True,))
+    thread.start()
+    until(lambda: any("cannot be reported" in one for one in told))
+    outputs.unlink()
+    outputs.with_name("elsewhere").rename(outputs)
+    thread.join(LONG)
+    assert driver.places("a") == ["completed"] and driver.answer("a") == "the answer"
+    assert told.count("executed") == 1 and driver.result("a")["run"] == 1
