@@ -72,7 +72,7 @@ class Spool(Places):
             raise InvalidTask(f"id {problem}")
         self.make_folders()
         with locks.locked(f"{self.own}/ids.lock"):
-            if self.count(State.PENDING) >= max_size:
+            if len(self.names(State.PENDING)) >= max_size <= self.count(State.PENDING):  # to list is cheaper
                 raise QueueFull(f"{max_size} tasks wait already (queue.max_size in config.yaml); nothing was added")
             task_id = given or (ids.unique_id() if unique else ids.next_id(self))
             if given and (taken := self.state_of(given) or self.archived(given)):
