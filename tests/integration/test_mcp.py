@@ -219,8 +219,9 @@ def test_a_fault_of_ours_is_a_report_and_no_traceback(root: Driver, monkeypatch:
         report = Path(said.partition("The report: ")[2])
         assert "a fault of ours" in said and "ZeroDivisionError" in report.read_text()
         report.unlink()
-        with pytest.raises(MCPError, match="a fault of ours"):
+        with pytest.raises(MCPError, match="a fault of ours") as failed:
             await client.list_resources()
+        os.unlink(str(failed.value).partition("The report: ")[2])
 
     within(root, script)
 
