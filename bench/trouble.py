@@ -79,7 +79,7 @@ def garbage(place: Place, quick: bool) -> list[Figure]:
     half, most = (one(beside) / one(alone) for one in (median, lambda values: quantile(values, 0.95)))
     note = f"p95 {most:.1f} ×; {left:,} of the {bad:,} still lay there when the last good one had started"
     what = f"drop → started, {GOOD} good at {PER_SECOND}/s beside {bad:,} bad"
-    all_at_once = f"{GOOD} good strewn among {bad:,} bad, all in one moment → the last good one completed"
+    all_at_once = f"{GOOD} good strewn among {bad:,} bad, all in one moment: dropped → completed, mean"
     ratio = median(together[1]) / median(together[0])
     return [
         Figure("garbage", what, "ms", beside, "the good alone", alone, (within("≤ 2 ×", half, 2),), note),
@@ -88,7 +88,7 @@ def garbage(place: Place, quick: bool) -> list[Figure]:
 
 
 def _strewn(place: Place, outside: str, bad: int) -> float:
-    """Seconds from the first name in pending/ to the last good task completed."""
+    """Seconds from a good task's name in pending/ to its completion, on average."""
     root = place.root(slots=4)
     place.start(root)
     names = []
@@ -99,14 +99,15 @@ def _strewn(place: Place, outside: str, bad: int) -> float:
             write(f"{outside}/{names[-1]}", "description: good\nrun: 'true'\n")
         else:
             _make_bad(f"{outside}/{names[-1]}", number)
-    good = sum(name.startswith("good_") for name in names)
-    begun = time.monotonic()
+    dropped: dict[str, float] = {}
     for name in names:
+        if name.startswith("good_"):
+            dropped[name[:-5]] = time.time()
         os.rename(f"{outside}/{name}", f"{root}/tasks/pending/{name}")
-    Journal(root).until("completed", good)
-    took = time.monotonic() - begun
+    events = Journal(root).until("completed", len(dropped))
+    took = [_at(one) - dropped[str(one["task_id"])] for one in events if one["kind"] == "completed"]
     place.stop(root)
-    return took
+    return sum(took) / len(took)
 
 
 def _drop_good(root: str, outside: str, word: str, journal: Journal, count: int) -> list[float]:

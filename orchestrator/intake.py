@@ -8,7 +8,6 @@ is no task is put aside, which takes longest, when all the others have been read
 from __future__ import annotations
 
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,7 +15,7 @@ from orchestrator import history, plain
 from orchestrator.config import Config
 from orchestrator.errors import InvalidTask, Refused
 from orchestrator.names import counted, natural, page_name, printable
-from orchestrator.reading import StillWritten, read_bytes
+from orchestrator.reading import StillWritten, may_be_task, read_bytes
 from orchestrator.registry import wants
 from orchestrator.returned import came_back
 from orchestrator.spool import Spool
@@ -26,9 +25,8 @@ from orchestrator.waiting import Attempt, Entry, Stamp, Waiting
 
 SETTLE_SECONDS = 0.05  # before a file that is being written is looked at again
 EMPTY_SECONDS = 2.0  # an editor creates an empty file first and fills it then
-BAD_LIMIT = 5  # of those that are put aside, in one go: then what waits has its turn
+BAD_LIMIT = 3  # of those that are put aside, in one go: then what waits has its turn
 DOUBT_LIMIT = 100  # of those that are read and come to nothing, in one go
-_LIKELY = re.compile(rb"(?:description|content)[\"']?\s*:")  # what has none of these is hardly a task
 
 Tell = Callable[..., None]  # kind, task id, one line; more, if there is
 
@@ -70,16 +68,16 @@ class Intake:
             candidates = present.difference(self._behind, self._doubtful)
         else:
             candidates = {*names, *again}
-        found = sorted(filter(None, (self._changed(name, now) for name in candidates)), key=lambda row: row[:2])
-        self._behind.extendleft(name for _, _, name, _ in reversed(found))
+        found = {name: status.st_mtime for name in candidates if (status := self._changed(name, now))}
+        self._behind.extendleft(sorted(found, key=lambda name: (found[name], natural(name)), reverse=True))
         self.go_on(now, len(found))
         if not self._looked and names is None:
             self._looked = True  # what lies there at the start is no news to those who watch, one by one
             if len(self.waiting):
                 self._tell("waiting", "", counted(self.waiting, "task"))
 
-    def _changed(self, name: str, now: float) -> tuple[float, tuple[object, ...], str, os.stat_result] | None:
-        """When it was written, and what it is now; None if it is gone, or waits as it is."""
+    def _changed(self, name: str, now: float) -> os.stat_result | None:
+        """What it is now; None if it is gone, or waits as it is."""
         known = self.waiting.by_name.get(name)
         try:
             status = os.lstat(self._path(name))
@@ -92,7 +90,7 @@ class Intake:
             return None
         if known and known.stamp == _stamp(status):
             return None
-        return status.st_mtime, natural(name), name, status
+        return status
 
     def go_on(self, now: float, count: int = 1 << 60) -> bool:
         """Read so many files that nobody has looked at yet, until too many of them come to nothing; whether some are
@@ -100,11 +98,11 @@ class Intake:
         most = len(self._doubtful) + DOUBT_LIMIT
         while self._behind and count and len(self._put_aside) < BAD_LIMIT and len(self._doubtful) < most:
             count -= 1
-            if row := self._changed(self._behind.popleft(), now):
-                self._take_up(*row[2:], now)
+            if status := self._changed(name := self._behind.popleft(), now):
+                self._take_up(name, status, now)
         while self._doubtful and not self._behind and len(self._put_aside) < BAD_LIMIT:
-            if row := self._changed(self._doubtful.popleft(), now):
-                self._take_up(*row[2:], now, again=True)
+            if status := self._changed(name := self._doubtful.popleft(), now):
+                self._take_up(name, status, now, again=True)
         if self._put_aside:
             try:
                 self.queue.sync()
@@ -164,15 +162,14 @@ class Intake:
         path = self._path(name)
         if known := self.waiting.by_name.get(name):
             self.waiting.take(known.task.id)  # edited while it waits
+        if not again and not may_be_task(path, status):
+            self._doubtful.append(name)
+            return
         task_id = ""
         try:
             content = read_bytes(path, settled=True)
             if not content.strip() and now - status.st_mtime < EMPTY_SECONDS:
                 self._unsettled[name] = now + SETTLE_SECONDS
-                return
-            if not again and not _LIKELY.search(content):
-                self._unsettled.pop(name, None)
-                self._doubtful.append(name)
                 return
             task = parse(content, name.rpartition(".")[0])
             task_id = task.id

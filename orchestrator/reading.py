@@ -29,6 +29,7 @@ EVENT_LIMIT = 20_000
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONFLICT = re.compile(rb"^(<{7} |>{7} |\|{7} )", re.MULTILINE)
+_LIKELY = re.compile(rb"(?:description|content)[\"']?\s*:")  # what has none of these is hardly a task
 _TAG_LINE = re.compile(rb"^%TAG\b", re.MULTILINE)
 
 
@@ -84,6 +85,22 @@ _Loader.add_constructor("tag:yaml.org,2002:bool", lambda loader, node: node.valu
 
 class StillWritten(Exception):
     """Some process has the file open for writing: look again later."""
+
+
+def may_be_task(path: str, status: os.stat_result) -> bool:
+    """Whether a file is worth being read before others: a look costs a third of reading and parsing it."""
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return True  # whoever reads it says why not
+    try:
+        return status.st_size > 4096 or _LIKELY.search(os.read(fd, 4096)) is not None
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
 
 
 def read_bytes(path: str, limit: int = SIZE_LIMIT, settled: bool = False) -> bytes:

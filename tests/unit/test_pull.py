@@ -269,7 +269,7 @@ def test_whoever_is_reporting_is_not_silent(desk: TaskQueue) -> None:
 def test_a_worker_that_registers_again_gives_back_what_the_dead_one_had(desk: TaskQueue) -> None:
     one = desk.create_task("x")
     mine = take(desk)
-    with pytest.raises(AlreadyExists, match="a worker of that id was heard of [0-9]+ s ago"):
+    with pytest.raises(AlreadyExists, match=r"a worker of that id was heard of \d+ s ago"):
         desk.register_agent("researcher", ["web"])
     desk.register_agent("researcher", ["web"], replace=True)
     again = take(desk)
