@@ -1,6 +1,6 @@
 """One pulling process of the row `pulling`: claims until nothing is left, and says what it got and when.
 
-python puller.py ours|litequeue|huey ROOT NAME BATCH
+python puller.py ours|litequeue|'litequeue, synced'|huey ROOT NAME BATCH
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ def ours(root: str, name: str, batch: int) -> Callable[[], list[str]]:
     return lambda: [one.task_id for one in queue.claim_tasks(name, batch)]
 
 
-def litequeue(root: str, name: str, batch: int) -> Callable[[], list[str]]:
+def litequeue(root: str, name: str, batch: int, synced: bool = False) -> Callable[[], list[str]]:
     """With the settings that it comes with: WAL, synchronous=NORMAL (which does not sync at a commit)."""
     from litequeue import LiteQueue
 
     queue = LiteQueue(f"{root}/queue.db")
+    if synced:
+        queue.conn.execute("PRAGMA synchronous=FULL")
 
     def pop() -> list[str]:
         while True:
@@ -39,6 +41,11 @@ def litequeue(root: str, name: str, batch: int) -> Callable[[], list[str]]:
                 LOCKED.append(1)
 
     return pop
+
+
+def litequeue_synced(root: str, name: str, batch: int) -> Callable[[], list[str]]:
+    """The same, as durable as ours: each commit is synced."""
+    return litequeue(root, name, batch, synced=True)
 
 
 def huey(root: str, name: str, batch: int) -> Callable[[], list[str]]:
@@ -54,7 +61,8 @@ LOCKED: list[int] = []
 
 def main(kind: str, root: str, name: str, batch: str) -> None:
     """Ready, go, done."""
-    take = {"ours": ours, "litequeue": litequeue, "huey": huey}[kind](root, name, int(batch))
+    kinds = {"ours": ours, "litequeue": litequeue, "litequeue, synced": litequeue_synced, "huey": huey}
+    take = kinds[kind](root, name, int(batch))
     print("ready", flush=True)
     sys.stdin.readline()
     got: list[str] = []

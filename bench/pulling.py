@@ -24,12 +24,19 @@ def pulling(place: Place, quick: bool) -> list[Figure]:
     ]
 
 
+# As it is asked for, what it is, how many times as fast we have to be.
+PEERS = (
+    ("litequeue", "litequeue as it comes (WAL, synchronous=NORMAL: no commit is synced)", 2),
+    ("litequeue, synced", "litequeue, each commit synced as ours (synchronous=FULL)", 2),
+    ("huey", "huey FileStorage (nothing is synced)", 3),
+)
+
 # -- many claims -----------------------------------------------------------------------------------
 
 
 def _claims(place: Place, rounds: int, count: int) -> list[Figure]:
     ids = [f"t_{number:05d}" for number in range(1, count + 1)]
-    peers = [name for name in ("litequeue", "huey") if importlib.util.find_spec(name)]
+    peers = [name for name, _, _ in PEERS if importlib.util.find_spec(name.partition(",")[0])]
     rates: dict[tuple[str, int], list[float]] = {}
     locked = 0
     for _ in range(rounds):
@@ -39,17 +46,14 @@ def _claims(place: Place, rounds: int, count: int) -> list[Figure]:
             locked += refused
     figures = []
     for batch, how in ((BATCH, f"{BATCH} at a time"), (1, "one by one")):
-        for peer, beside, times in (
-            ("litequeue", "litequeue (WAL, synchronous=NORMAL)", 2),
-            ("huey", "huey FileStorage", 3),
-        ):
+        for peer, beside, times in PEERS:
             mine, theirs = rates["ours", batch], rates.get((peer, 1), [])
             bounds = (Bound(f"≥ {times} ×", median(mine) >= times * median(theirs)),) if theirs and batch > 1 else ()
             note = f"0 lost, 0 doubled; litequeue said {locked} times 'database is locked', and was asked again"
             what = f"{PROCESSES} processes claim {len(ids):,}, durable, {how}"
             figures.append(
                 Figure(
-                    "pulling", what, "/s", mine, beside if theirs else f"{peer} is not here: pip install {peer}", theirs,
+                    "pulling", what, "/s", mine, beside if theirs else f"{peer} is not here: pip install {peer.partition(',')[0]}", theirs,
                     bounds, note if batch > 1 and peer == "litequeue" else "", more_is_better=True,
                 )
             )  # fmt: skip
@@ -61,7 +65,7 @@ def _filled(place: Place, kind: str, ids: list[str]) -> str:
     root = place.root()
     if kind == "ours":
         fill(root, len(ids), "")
-    elif kind == "litequeue":
+    elif kind.startswith("litequeue"):
         from litequeue import LiteQueue
 
         queue = LiteQueue(f"{root}/queue.db")
