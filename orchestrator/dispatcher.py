@@ -36,7 +36,7 @@ from orchestrator.watch import Watch
 from orchestrator.watcher import Bell, Notes, Watcher
 
 SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
-SCAN_BURST = 10.0  # seconds: who nudges us now and then is looked for at once; who does all the time gets 5 % of ours
+SCAN_BURST = 60.0  # seconds: who nudges us now and then is looked for at once; who does all the time gets 5 % of ours
 
 
 class Dispatcher:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from orchestrator import app, events, history, hold, plain, runs
+from orchestrator import app, events, history, hold, plain, process, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.paint import span
 from orchestrator.cli.settings import usable
@@ -28,6 +28,7 @@ def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
     if not pid:
         _without_dispatcher(root, how, as_json)
         return
+    who = process.identity(pid)
     os.kill(pid, SIGNALS[how])
     said, begun = "", time.monotonic()
     while hold.running_pid(root) == pid:  # another one may have begun in its place
@@ -41,6 +42,9 @@ def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
             print(line, flush=True)
             said = key
         time.sleep(0.05)
+    end = time.monotonic() + 5.0
+    while process.is_same(who) and time.monotonic() < end:  # it has let go of everything, and is about to be gone
+        time.sleep(0.005)
     left = _alive(root)
     if as_json:
         import json
