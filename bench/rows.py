@@ -371,11 +371,11 @@ def _checkup(place: Place, times: int) -> list[Figure]:
     from orchestrator.checkup import faults
     from orchestrator.context import Context
     from orchestrator.runs import Result
-    from orchestrator.spool import TaskQueue
+    from orchestrator.spool import Spool
     from orchestrator.states import Outcome
 
     root = place.root()
-    queue, context = TaskQueue(root), Context(root)
+    queue, context = Spool(root), Context(root)
     queue.make_folders()
     context.make()
     for number in range(1, WAITING + 1):
