@@ -27,27 +27,21 @@ def hold_folder(path: str, wait: float) -> int:
     """Lock a folder itself; the descriptor that holds it. Raises BlockingIOError if another process has held it for
     `wait` seconds."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(fd)
-                raise
-            time.sleep(0.02)
+    if take(fd, wait):
+        return fd
+    os.close(fd)
+    raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), path)
 
 
-def take(fd: int, seconds: float) -> bool:
+def take(fd: int, seconds: float, kind: int = fcntl.LOCK_EX) -> bool:
     """Lock an open file; False if another has held it for so long. Who only looks holds it for a moment."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 return False
             time.sleep(0.005)
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from orchestrator import files
+from orchestrator import files, locks, plain
 
 WINDOW = 50  # runs
 AGE = 14 * 86_400.0  # seconds
@@ -95,7 +95,10 @@ class Performance:
         key = (*map(_stamp, paths), now // 60)
         kept = self._kept.get(name)
         if kept is None or kept[0] != key:
-            kept = self._kept[name] = (key, _standing(_runs(paths[0], now - AGE), _told(paths[1])))
+            try:
+                kept = self._kept[name] = (key, _standing(_runs(paths[0], now - AGE), _told(paths[1])))
+            except OSError:  # what was known before holds
+                return kept[1] if kept else Standing()
         return kept[1]
 
     def is_empty(self) -> bool:
@@ -124,9 +127,9 @@ class Performance:
         path = f"{self.folder}/{name}"
         files.make_folders(os.path.dirname(self.folder), self.folder)  # and no root that was deleted
         for attempt in range(45):  # for a second in all
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            fd = plain.opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
-                if attempt == 44 or (_lock(fd, fcntl.LOCK_SH) and _is_at(fd, path)):
+                if attempt == 44 or (locks.take(fd, 0, fcntl.LOCK_SH) and _is_at(fd, path)):
                     os.write(fd, line)
                     return os.fstat(fd).st_size
             finally:
@@ -136,20 +139,12 @@ class Performance:
 
     def _compact(self, name: str, kept: Callable[[str], list[bytes]]) -> None:
         path = f"{self.folder}/{name}"
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = plain.opener(path, os.O_RDONLY)
         try:
-            if _lock(fd, fcntl.LOCK_EX) and _is_at(fd, path):  # else somebody is writing: next time
+            if locks.take(fd, 0) and _is_at(fd, path):  # else somebody is writing: next time
                 files.replace(path, b"".join(kept(path)), sync=False)
         finally:
             os.close(fd)
-
-
-def _lock(fd: int, kind: int) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_at(fd: int, path: str) -> bool:
@@ -169,9 +164,11 @@ def _stamp(path: str) -> tuple[int, int, int]:
 
 def _content(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain.opener) as file:
             return file.read()
-    except OSError:
+    except OSError as error:
+        if not plain.is_lasting(error):
+            raise  # or a record that could not be opened once would be made short to nothing
         return b""
 
 

@@ -102,7 +102,7 @@ class Pull:
         if not (is_new and _made(held.folder)):
             os.makedirs(held.folder, exist_ok=True)
         try:
-            taken.append(runs.take_alive(held.folder, patience=1))
+            taken.append(runs.take_alive(held.folder, patience=0))
             self.queue.claim(entry.name, task.id)
         except (AlreadyExists, FileNotFoundError, FileExistsError):  # somebody else is at it, or was faster
             return None

@@ -10,10 +10,8 @@ assigned.yaml  who had it, once that is over
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
-import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -226,15 +224,12 @@ def read_record(folder: str) -> Record | None:
         return None
 
 
-def take_alive(folder: str, patience: int = 20) -> int:
-    """Open and lock the run's `alive` file; the descriptor that the agent shall inherit."""
+def take_alive(folder: str, patience: float = 0.2) -> int:
+    """Open and lock the run's `alive` file; the descriptor that the agent shall inherit. Raises AlreadyExists if
+    somebody has it for longer than that (seconds)."""
     fd = os.open(f"{folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    for attempt in range(patience):  # whoever only looks holds it for microseconds
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            time.sleep(0.001 * attempt)
+    if locks.take(fd, patience):
+        return fd
     os.close(fd)
     raise AlreadyExists(f"{folder}: something of this run lives already")
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import fcntl
 import importlib
 import inspect
 import os
@@ -34,7 +33,7 @@ from typing import Any
 from orchestrator import locks
 from orchestrator.clock import Clock
 from orchestrator.errors import AlreadyExists, OrchestrateError, Refused, said
-from orchestrator.names import printable
+from orchestrator.names import id_problem, printable
 from orchestrator.places import find_root
 from orchestrator.pull import Assignment
 from orchestrator.queue import TaskQueue
@@ -125,20 +124,21 @@ class AgentWorker:
         self.stop()
 
     def _register(self) -> int:
+        if problem := id_problem(self.agent_id):  # before it names a file
+            raise OrchestrateError(f"agent id {problem}")
         queue = TaskQueue(self.root)
         queue.make_folders()
         os.makedirs(queue.roster.folder, exist_ok=True)
         path = f"{queue.roster.folder}/{self.agent_id}.lock"
         existed = os.path.exists(path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if not locks.take(fd, 0):
+            os.close(fd)
+            raise AlreadyExists(f"{self.agent_id}: a worker of that id runs already; choose another id")
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             most = {"max_concurrent_tasks": self.max_concurrent_tasks}
             # Its lock was there and is free: the kernel says that the one before us is dead.
             queue.register_agent(self.agent_id, self.capabilities, most, self.agent_type, replace=existed)
-        except BlockingIOError:
-            os.close(fd)
-            raise AlreadyExists(f"{self.agent_id}: a worker of that id runs already; choose another id") from None
         except BaseException:
             os.unlink(path)
             os.close(fd)

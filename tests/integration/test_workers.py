@@ -500,3 +500,12 @@ def test_a_report_that_the_disk_does_not_take_is_made_again_and_the_work_is_not(
     thread.join(LONG)
     assert driver.places("a") == ["completed"] and driver.answer("a") == "the answer"
     assert told.count("executed") == 1 and driver.result("a")["run"] == 1
+
+
+def test_an_id_that_leads_elsewhere_touches_no_lock_there(staff: Driver) -> None:
+    lock = staff.root / ".orchestrator/dispatcher.lock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
+    refused = staff.run("worker", "mine:Good", "--id", "../dispatcher")
+    assert refused.returncode == 1 and refused.stderr.startswith("orchestrate: agent id '../dispatcher' may hold")
+    assert lock.exists()

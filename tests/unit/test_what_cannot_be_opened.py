@@ -28,6 +28,7 @@ from orchestrator.events import Event
 from orchestrator.hold import Hold
 from orchestrator.ids import next_id, stated_by
 from orchestrator.intake import Intake
+from orchestrator.performance import COMPACT_BYTES, Performance, Run
 from orchestrator.pull import Pull
 from orchestrator.reading import read_bytes
 from orchestrator.recovery import Recovery
@@ -278,3 +279,28 @@ def test_a_dispatcher_that_did_not_come_up_for_lack_of_descriptors_holds_nothing
     with descriptors(1), pytest.raises(OSError, match="Too many open files"):
         Hold(str(tmp_path))
     Hold(str(tmp_path), 0.0).release()
+
+
+@only_root
+def test_a_record_of_runs_that_cannot_be_read_once_says_what_it_said_and_is_not_made_short(tmp_path: Path) -> None:
+    performance, now = Performance(str(tmp_path)), time.time()
+    run = Run("a/1", False, 1.0, now, ("x" * COMPACT_BYTES,))
+    performance.note("one", run)
+    assert performance.of("one", now).runs == 1
+    path = f"{tmp_path}/agents/one.runs"
+    os.chmod(path, 0)
+    with refused():
+        performance.note("one", run._replace(mark="b/1"))
+        assert performance.of("one", now + 60).runs == 1
+    assert "a/1" in read(path)
+
+
+def test_a_fifo_in_the_place_of_a_record_of_runs_holds_nobody_up(tmp_path: Path) -> None:
+    performance = Performance(str(tmp_path))
+    os.mkdir(performance.folder)
+    for name in ("one.runs", "one.learned"):
+        os.mkfifo(f"{performance.folder}/{name}")
+    performance.note("one", Run("a/1", True, 1.0, time.time()))
+    with pytest.raises(OSError):
+        performance.learn("one", "web", 1.0, time.time())
+    assert performance.of("one", time.time()).runs == 0
