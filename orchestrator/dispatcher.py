@@ -212,12 +212,12 @@ class Dispatcher:
     def turn(self) -> float:
         """One pass; seconds until the next is due if nothing rings before."""
         wall, lived = self.clock.wall(), self.clock.lived()
+        names = self.watcher.take()  # first: a turn that fails must not be woken by the same news again and again
         limits = self.config.limits
         room = self._has_room(wall, lived)
         if wall < self._wall - 1.0:  # the clock was set back: no back-off lasts longer by that
             self.intake.reconsider(wall)
         self._wall = wall
-        names = self.watcher.take()
         scan = lived >= self._scan_at
         try:
             if scan:

@@ -25,7 +25,7 @@ from orchestrator.waiting import Attempt, Entry, Stamp, Waiting
 
 SETTLE_SECONDS = 0.05  # before a file that is being written is looked at again
 EMPTY_SECONDS = 2.0  # an editor creates an empty file first and fills it then
-BAD_LIMIT = 3  # of those that are put aside, in one go: then what waits has its turn
+BAD_LIMIT = 3  # of those that are to be put aside, in one go: then what waits has its turn
 DOUBT_LIMIT = 100  # of those that are read and come to nothing, in one go
 
 Tell = Callable[..., None]  # kind, task id, one line; more, if there is
@@ -100,7 +100,7 @@ class Intake:
             count -= 1
             if status := self._changed(name := self._behind.popleft(), now):
                 self._take_up(name, status, now)
-        while self._doubtful and not self._behind and len(self._put_aside) < BAD_LIMIT:
+        for _ in range(0 if self._behind else min(BAD_LIMIT, len(self._doubtful))):  # also if the disk takes none
             if status := self._changed(name := self._doubtful.popleft(), now):
                 self._take_up(name, status, now, again=True)
         if self._put_aside:

@@ -397,6 +397,17 @@ def test_good_files_are_read_before_a_bad_one_older_than_they_is_put_aside(desk:
     assert sorted(desk.rejected) == old[:-2]
 
 
+def test_bad_files_that_cannot_be_put_aside_do_not_take_a_whole_turn(desk: Desk) -> None:
+    desk.look()
+    for number in range(10 * BAD_LIMIT):
+        desk.drop(f"bad_{number:02d}.yaml", "no_key: of a task\n")
+    rejected = Path(desk.queue.tasks, "rejected")
+    rejected.rmdir()
+    rejected.write_text("a file where the folder should be")
+    desk.look(*desk.pending)
+    assert desk.kinds().count("error") == BAD_LIMIT
+
+
 def test_a_good_file_does_not_wait_until_all_the_bad_ones_are_put_aside(desk: Desk) -> None:
     desk.look()
     bad = [f"bad_{n:02d}.yaml" for n in range(4 * BAD_LIMIT)]
