@@ -240,6 +240,28 @@ def test_the_dispatcher_takes_back_what_a_silent_worker_has_and_tells_it(driver:
     assert ("retried", task) in told
 
 
+def test_who_nudges_now_and_then_is_answered_at_once_and_who_does_all_the_time_gets_a_share(driver: Driver) -> None:
+    driver.make()
+    dispatcher = app.build(str(driver.root), load(str(driver.root)), {}, Bell(), [], False)
+    clock = dispatcher.clock = Lagging()
+    looked: list[float] = []
+    look = dispatcher.watch.look
+    dispatcher.watch.look = lambda lived: looked.append(lived) or look(lived)  # type: ignore[method-assign]
+    dispatcher.recover()
+    try:
+        for nudges in range(1, 4):
+            dispatcher.note(signal.SIGUSR1)
+            dispatcher.turn()
+            assert len(looked) == nudges
+        begun = clock.now
+        while clock.now < begun + 600:
+            dispatcher.note(signal.SIGUSR1)
+            dispatcher.turn()
+    finally:
+        dispatcher.watcher.stop()
+    assert len(looked) * Lagging.STEP < 0.2 * (clock.now - begun)
+
+
 class Heard:
     """Listens."""
 
@@ -259,6 +281,17 @@ class Stepping(Clock):
     now = 1000.0
 
     def lived(self) -> float:
+        return self.now
+
+
+class Lagging(Clock):
+    """Each look at it takes long, and so does each scan."""
+
+    STEP = 0.2
+    now = 1000.0
+
+    def lived(self) -> float:
+        self.now += self.STEP
         return self.now
 
 
