@@ -32,16 +32,18 @@ def is_lack(error: BaseException) -> bool:
 def report() -> str:
     """Write down the fault of ours that is being handled; where, or what it was if there is no room for that."""
     import sys
-    import tempfile
-    import traceback
 
-    text = traceback.format_exc()
+    fault = sys.exception()
+    ours = "a fault of ours, not yours; nothing was lost."
     try:
+        import tempfile
+        import traceback
+
         with tempfile.NamedTemporaryFile("w", prefix="orchestrate-", suffix=".log", delete=False) as file:
-            file.write(f"argv: {sys.argv}\npython: {sys.version}\n\n{text}")
-    except OSError:
-        return f"a fault of ours, not yours; nothing was lost. {text.splitlines()[-1]}"
-    return f"a fault of ours, not yours; nothing was lost. The report: {file.name}"
+            file.write(f"argv: {sys.argv}\npython: {sys.version}\n\n{traceback.format_exc()}")
+    except (OSError, ImportError):  # no room, or no descriptor even for these modules
+        return f"{ours} {type(fault).__name__}: {fault}"
+    return f"{ours} The report: {file.name}"
 
 
 class WrongUsage(OrchestrateError):

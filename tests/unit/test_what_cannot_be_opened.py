@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from helpers import read, write
+from helpers import python, read, write
 
 from orchestrator import files, history, output, plain, runs
 from orchestrator.agents import AGENTS
@@ -304,3 +304,21 @@ def test_a_fifo_in_the_place_of_a_record_of_runs_holds_nobody_up(tmp_path: Path)
     with pytest.raises(OSError):
         performance.learn("one", "web", 1.0, time.time())
     assert performance.of("one", time.time()).runs == 0
+
+
+def test_a_fault_of_ours_is_said_in_one_line_also_if_no_module_can_be_loaded() -> None:
+    code = """
+import os, resource, sys
+from orchestrator.errors import report
+for name in ("tempfile", "traceback", "random"):
+    sys.modules.pop(name, None)
+try:
+    raise RuntimeError("it broke")
+except RuntimeError:
+    fd = os.open("/", os.O_RDONLY)
+    os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (fd, fd))
+    print(report())
+"""
+    out, err = python(code).communicate(timeout=60)
+    assert (out, err) == ("a fault of ours, not yours; nothing was lost. RuntimeError: it broke\n", "")
