@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator import files, plain
@@ -92,26 +93,14 @@ class Journal:
         """Write what has come, in one piece."""
         if not self._lines:
             return
-        lines, self._lines = self._lines, []
-        try:
-            fd = self._open(f"{self._folder}/{time.strftime('%Y-%m-%d', time.gmtime())}.jsonl")
-        except OSError:
-            return  # a full disk must not stop the work; the journal is for people
-        try:
-            size = os.fstat(fd).st_size
-            torn = size and os.pread(fd, 1, size - 1) != b"\n"
-            os.write(fd, ("\n" * bool(torn) + "".join(lines)).encode("utf-8", "replace"))
-        except OSError:
-            pass
-        finally:
-            os.close(fd)
-
-    def _open(self, path: str) -> int:
-        try:
-            return plain.opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        except FileNotFoundError:
-            files.make_folders(os.path.dirname(self._folder), self._folder)  # and no root that was deleted
-            return plain.opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        content, self._lines = "".join(self._lines).encode("utf-8", "replace"), []
+        path = f"{self._folder}/{time.strftime('%Y-%m-%d', time.gmtime())}.jsonl"
+        with suppress(OSError):  # a full disk must not stop the work; the journal is for people
+            try:
+                plain.append(path, content)
+            except FileNotFoundError:
+                files.make_folders(os.path.dirname(self._folder), self._folder)  # and no root that was deleted
+                plain.append(path, content)
 
 
 def record(own: str, kind: str, task_id: str, text: str, at: float = 0.0, **facts: object) -> None:

@@ -40,6 +40,19 @@ def opener(path: str, flags: int) -> int:
     raise NotPlain(errno.EINVAL, "is no regular file", path)
 
 
+def append(path: str, content: bytes, sync: bool = False) -> None:
+    """Add lines to the end of a file, as one write; after a torn last line they begin a new one."""
+    fd = opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    try:
+        size = os.fstat(fd).st_size
+        torn = size and os.pread(fd, 1, size - 1) != b"\n"
+        files.write_all(fd, b"\n" + content if torn else content)
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def is_there(path: str) -> bool:
     """Whether something has this name. Raises OSError if that cannot be told now, where `os.path` would say no: whoever
     took it for gone would end its run, or give its id again."""

@@ -54,15 +54,8 @@ def last(folder: str) -> tuple[float | None, Any]:
 
 
 def append(path: str, content: bytes) -> None:
-    """Add lines to the end of a file in one write, durably; a torn last line is its readers' to pass over."""
+    """Add a report, durably."""
     existed = os.path.exists(path)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        size = os.fstat(fd).st_size
-        torn = size and os.pread(fd, 1, size - 1) != b"\n"
-        files.write_all(fd, b"\n" + content if torn else content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    plain.append(path, content, sync=True)
     if not existed:
         files.sync_folder(os.path.dirname(path))
