@@ -72,6 +72,8 @@ class Pull:
                     mine.append((held, entry))
                     if len(mine) >= most:
                         break
+                elif len(taken) > len(mine):  # whoever was faster shall not find his run locked when he reports
+                    os.close(taken.pop())
             if mine:
                 self.queue.sync()
         except OSError:  # a full disk: nobody was told, so nobody has them

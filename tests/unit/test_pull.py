@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from orchestrator.returned import came_back
 from orchestrator.roster import STALE_SECONDS
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
+from orchestrator.waiting import Entry
 from orchestrator.watch import Watch
 
 pytestmark = pytest.mark.fast
@@ -473,3 +475,35 @@ def test_who_is_stopped_between_the_folder_and_its_lock_does_not_take_a_run_that
     taken = desk.get_next_task("researcher")
     assert taken is not None and taken.run == 2
     assert "did not do it" in (Path(desk.run_folder(one, 1)) / "result.yaml").read_text()
+
+
+def test_whoever_was_slower_does_not_hold_the_run_of_whoever_was_faster(
+    desk: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = desk.create_task("x"), desk.create_task("x")
+    other, lock = TaskQueue(desk.root), runs.take_alive
+    other.register_agent("quick")
+
+    def late(folder: str, patience: int = 20) -> int:
+        monkeypatch.setattr(runs, "take_alive", lock)
+        assert take(other, "quick").task_id == one
+        return lock(folder, patience)
+
+    def wanted() -> Iterator[tuple[Entry, bytes]]:
+        for entry in desk.index(time.time()).in_order(time.time()):
+            yield entry, b""
+            if entry.task.id == one:  # lost; and the claim goes on
+                other.complete_task(one, "well", agent_id="quick", run=1)
+
+    monkeypatch.setattr(runs, "take_alive", late)
+    claimed = desk.pull.claim(wanted(), desk.roster.worker("researcher"), 2)
+    assert [held.id for held, _ in claimed] == [two]
+    assert desk.get_task_status(one).status == "completed"
+
+
+def test_a_fifo_in_the_place_of_the_progress_is_named_and_waited_for_by_nobody(desk: TaskQueue) -> None:
+    one = desk.create_task("x")
+    take(desk)
+    os.mkfifo(f"{desk.run_folder(one, 1)}/progress.jsonl")
+    with pytest.raises(OSError, match="is no regular file"):
+        desk.report_progress(one, 50, "x" * 100_000)  # more than a pipe holds
