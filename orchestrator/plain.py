@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 from orchestrator import files
 
@@ -93,9 +94,23 @@ def aside(path: str, files_too: bool = False) -> None:
             number += 1
 
 
-def same(first: str, second: str) -> bool:
-    """Whether both are there and hold the same bytes. What is larger than a task may be is not compared. Raises
-    OSError if it cannot be told now."""
+def same(first: str, second: str, patience: float = 0.0) -> bool:
+    """Whether both are there and hold the same bytes. What is larger than a task may be is not compared. One that was
+    made just now is given so many seconds to be written. Raises OSError if it cannot be told now."""
+    while not (found := _same(first, second)) and patience > 0 and _is_new(second):
+        time.sleep(0.01)
+        patience -= 0.01
+    return found
+
+
+def _is_new(path: str) -> bool:
+    try:
+        return abs(time.time() - os.stat(path).st_mtime) < 1.0
+    except OSError:
+        return False
+
+
+def _same(first: str, second: str) -> bool:
     try:
         with open(first, "rb", opener=opener) as one, open(second, "rb", opener=opener) as two:
             size = os.fstat(one.fileno()).st_size

@@ -113,10 +113,12 @@ class Spool(Places):
     def _to_pending(self, task_id: str, before: State) -> None:
         mine, there = self.path(before, task_id), self.path(State.PENDING, task_id)
         with self._releasing():  # nobody takes it for a copy meanwhile
-            if plain.same(mine, there):  # a copy came back meanwhile (git reset); nothing is lost under it
-                os.replace(mine, there)
-            else:
+            try:
                 self._move(mine, there, before, State.PENDING)
+            except FileExistsError:
+                if not plain.same(mine, there, patience=0.2):
+                    raise
+                os.replace(mine, there)  # a copy came back meanwhile (git reset); nothing is lost under it
         for path in (mine, there):
             self._together.folder(os.path.dirname(path))
 
@@ -150,12 +152,10 @@ class Spool(Places):
         """Nobody has it any more. The note of a run goes into its folder: where files were deleted,
         ext4 without a journal is slow for minutes to make new ones."""
         note = self.assignment_path(task_id, agent_id)
-        try:
+        with suppress(OSError):  # somebody deleted that folder, or it is on another disk
             if run:
                 os.rename(note, f"{self.run_folder(task_id, run)}/assigned.yaml")
                 return
-        except OSError:
-            pass  # somebody deleted that folder, or it is on another disk
         with suppress(FileNotFoundError):
             os.unlink(note)
 

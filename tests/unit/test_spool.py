@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,7 @@ def test_a_commit_and_a_release_refuse_to_overwrite(queue: Spool, way: str, stat
     put(queue, State.ASSIGNED, text="description: mine\n")
     put(queue, state, text="description: his\n")
     put(queue, State.PENDING, text="description: another\n")
+    os.utime(queue.path(State.PENDING, "task_001"), (0, 0))  # it is not being written
     before = everything(queue)
     with pytest.raises(FileExistsError):
         queue.commit("task_001", state)
@@ -311,6 +313,16 @@ def test_a_copy_that_came_back_while_it_ran_is_the_same_task_and_other_bytes_are
         queue.release("other")
     assert read(queue.path(State.ASSIGNED, "other")) == "description: x\n"
     assert read(queue.path(State.PENDING, "other")) == "description: y\n"
+
+
+def test_a_copy_that_git_is_just_writing_is_the_same_task_when_it_is_whole(queue: Spool) -> None:
+    write(queue.path(State.ASSIGNED, "same"), "description: x\n")
+    copy = write(queue.path(State.PENDING, "same"), "")
+    writer = threading.Timer(0.05, lambda: Path(copy).write_text("description: x\n"))
+    writer.start()
+    queue.release("same")
+    writer.join()
+    assert everything(queue) == {"pending/same.yaml": "description: x\n"}
 
 
 def test_rejecting_keeps_the_bytes_and_writes_a_reason_of_one_line(queue: Spool, way: str) -> None:
