@@ -13,14 +13,17 @@ import json
 import os
 import sys
 
-from rows import ROWS
+import page
+from rows import ASKED_FOR, QUICK, ROWS
 from tools import REPOSITORY, Figure, Place, machine, median
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Measure orchestrate, as ratios, side by side.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, fewer tasks: a minute instead of several")
+    parser.add_argument("--quick", action="store_true", help="the rows that tell most, fewer rounds: under a minute")
+    parser.add_argument("--million", action="store_true", help="the row `million`, too: many minutes")
+    parser.add_argument("--write", action="store_true", help="keep it in docs/performance.json, and draw the page anew")
     parser.add_argument(
         "--only", metavar="NAME", action="append", choices=list(ROWS), help=f"one of: {', '.join(ROWS)}"
     )
@@ -30,19 +33,23 @@ def main() -> int:
     compileall.compile_dir(os.path.join(REPOSITORY, "orchestrator"), quiet=1)
     place = Place()
     where = machine(place)
-    figures: list[Figure] = []
+    found: dict[str, list[Figure]] = {}
     problems: list[str] = []
     if not options.json:
         print(where, flush=True)
-    for name in options.only or ROWS:
+    usual = QUICK if options.quick else [name for name in ROWS if name not in ASKED_FOR]
+    for name in [*(options.only or usual), *(["million"] if options.million else [])]:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         try:
-            figures += ROWS[name](place, options.quick)
+            found[name] = ROWS[name](place, options.quick)
         except Exception as error:  # noqa: BLE001 (one row that cannot be measured must not cost the others)
             problems.append(f"{name}: could not be measured: {type(error).__name__}: {error}")
+    figures = [figure for row in found.values() for figure in row]
+    if options.write:
+        page.keep(where, found)
     if options.json:
-        found = [figure.plain() for figure in figures]
-        print(json.dumps({"machine": where, "quick": options.quick, "figures": found, "problems": problems}, indent=1))
+        shown = [figure.plain() for figure in figures]
+        print(json.dumps({"machine": where, "quick": options.quick, "figures": shown, "problems": problems}, indent=1))
     else:
         print_table(figures)
         for problem in problems:

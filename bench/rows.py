@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 
 import choosing
+import drops
 import models
+import peers
 import pulling
+import scale
 import trouble
 from tools import (
-    Bound,
     Figure,
-    Journal,
     Place,
     alternate,
     command,
@@ -26,9 +24,9 @@ from tools import (
     fill,
     median,
     memory,
-    quantile,
     run_command,
     timed,
+    until_read,
     whole_process,
     within,
     write,
@@ -59,182 +57,6 @@ def commands(place: Place, quick: bool) -> list[Figure]:
     return rows
 
 
-# -- from the drop to the agent --------------------------------------------------------------------
-
-
-class Stamps:
-    """A FIFO into which scripts write their names as their first act: exact, and without a fork.
-
-    (The time of a file that they create would be up to a clock tick too early.)
-    """
-
-    def __init__(self, path: str) -> None:
-        os.mkfifo(path)
-        self.path = path
-        self.at: dict[str, float] = {}
-        self._fd = os.open(path, os.O_RDWR)
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        while True:
-            said = os.read(self._fd, 4096)
-            now = time.perf_counter()
-            for name in said.decode().split():
-                self.at[name] = now
-
-    def wait(self, names: set[str], seconds: float = 60.0) -> None:
-        """Until all of them have written. Raises RuntimeError."""
-        deadline = time.monotonic() + seconds
-        while missing := names - self.at.keys():
-            if time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"{len(missing)} of {len(names)} dropped tasks never started, such as {min(missing)}"
-                )
-            time.sleep(0.01)
-
-
-def latency(place: Place, quick: bool) -> list[Figure]:
-    """From the rename or the close of a dropped file to the first instruction of its script."""
-    root, outside = place.root(slots=4), place.folder()
-    stamps = Stamps(f"{outside}/stamps")
-    place.start(root)
-    dropped: dict[str, float] = {}
-    pending = f"{root}/tasks/pending"
-
-    def drop(name: str, by_rename: bool) -> None:
-        text = f"description: say when\nrun: |\n  echo {name} >{stamps.path}\n"
-        path = f"{outside}/{name}" if by_rename else f"{pending}/{name}.yaml"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        os.write(fd, text.encode())
-        if by_rename:
-            os.close(fd)
-            dropped[name] = time.perf_counter()
-            os.rename(path, f"{pending}/{name}.yaml")
-        else:
-            dropped[name] = time.perf_counter()
-            os.close(fd)
-
-    def others() -> None:  # claims all the while, out of step with the drops
-        number = 0
-        while not over.wait(0.097):
-            number += 1
-            write(f"{outside}/other_{number}", f"description: another\n{NO_OP}")
-            os.rename(f"{outside}/other_{number}", f"{pending}/other_{number}.yaml")
-
-    def by_hand(number: int) -> None:
-        """The same script, started by nobody but us: what the system itself takes."""
-        name = f"hand_{number}"
-        script = f"{outside}/{name}.sh"
-        write(script, f"echo {name} >{stamps.path}\n")
-        dropped[name] = time.perf_counter()
-        os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-e", script], os.environ), 0)
-
-    over = threading.Event()
-    count = 60 if quick else 200
-    for number in range(8):  # the first ones find cold caches
-        drop(f"warm_{number}", number % 2 == 0)
-        time.sleep(0.05)
-    stamps.wait(set(dropped))
-    companion = threading.Thread(target=others)
-    companion.start()
-    begun = time.perf_counter()
-    for number in range(count):
-        time.sleep(max(0.0, begun + number * 0.020 - time.perf_counter()))
-        drop(f"{'moved' if number % 2 else 'written'}_{number}", bool(number % 2))
-    try:
-        stamps.wait(set(dropped))
-    finally:
-        over.set()
-        companion.join()
-        place.stop(root)
-    for number in range(count):
-        by_hand(number)
-    stamps.wait(set(dropped))
-    took = {name: 1000 * (stamps.at[name] - at) for name, at in dropped.items()}
-    floor = [value for name, value in took.items() if name.startswith("hand")]
-    rows = []
-    for what, starts in (
-        ("renamed in", ("moved",)),
-        ("written in place", ("written",)),
-        ("both ways", ("moved", "written")),
-    ):
-        values = [value for name, value in took.items() if name.startswith(starts)]
-        half, most = median(values), quantile(values, 0.99)
-        bounds = (within("p50 ≤ 5 ms", half, 5), within("p99 ≤ 25 ms", most, 25)) if len(starts) == 2 else ()
-        rows.append(
-            Figure(
-                "latency",
-                f"drop → first instruction, {what}, {len(values)} at 50/s",
-                "ms",
-                values,
-                "the script by hand",
-                floor,
-                bounds,
-                shown=f"p50 {half:.1f}  p99 {most:.1f}  max {max(values):.1f} ms",
-            )
-        )
-    return rows
-
-
-# -- many small tasks ------------------------------------------------------------------------------
-
-
-def throughput(place: Place, quick: bool) -> list[Figure]:
-    """No-op tasks through four slots, each claimed, run, judged, merged and committed durably."""
-    count, rounds = (300, 1) if quick else (2000, 3)
-    parallel = gnu_parallel()
-    ours: list[float] = []
-    theirs: list[float] = []
-    whole: list[float] = []
-    lines = f"{place.folder()}/commands"
-    write(lines, "true\n" * count)
-    for _ in range(rounds):
-        root = place.root(slots=4)
-        fill(root, count, NO_OP)
-        begun = time.time()
-        place.start(root)
-        events = Journal(root).until("completed", count)
-        first = next(place for place, event in enumerate(events) if event["kind"] == "started")
-        since = float(str(events[max(0, first - 1)]["at"]))  # the last thing before the first claim
-        until = float(str(events[-1]["at"]))
-        ours.append(count / (until - since))
-        whole.append(count / (until - begun))
-        place.stop(root)
-        _verify(root, count)
-        if parallel:
-            theirs.append(count / whole_process([*parallel, "--tmpdir", place.folder(), "-j4"], lines))
-    note = f"all {count:,} in completed/ and in completed_tasks.json; {median(whole):.0f}/s with the dispatcher's start"
-    beside = "parallel -j4" if parallel else "GNU parallel is not here: apt install parallel"
-    bounds = (Bound("more than parallel", median(ours) > median(theirs)),) if theirs else ()
-    what = f"{count:,} no-op tasks, 4 slots, durable, merged"
-    return [Figure("throughput", what, "/s", ours, beside, theirs, bounds, note, more_is_better=True)]
-
-
-def gnu_parallel() -> list[str]:
-    """GNU parallel, told not to ask for its citation; [] if it is not here (moreutils has another of that name)."""
-    if not (path := shutil.which("parallel")):
-        return []
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    return [path, "--will-cite"] if "GNU parallel" in said.stdout else []
-
-
-def _verify(root: str, count: int) -> None:
-    """Raises RuntimeError unless every task is where it belongs, once."""
-    ids = {f"t_{number:05d}" for number in range(1, count + 1)}
-    names = set(os.listdir(f"{root}/tasks/completed"))
-    with open(f"{root}/context/completed_tasks.json", encoding="utf-8") as file:
-        rows = [row["task_id"] for row in json.load(file)]
-    left = os.listdir(f"{root}/tasks/pending") + os.listdir(f"{root}/tasks/assigned")
-    if names != {f"{one}{end}" for one in ids for end in (".yaml", "_result.yaml")}:
-        raise RuntimeError(f"completed/ holds {len(names)} files; {2 * count} were expected")
-    if set(rows) != ids or len(rows) != count:
-        raise RuntimeError(f"completed_tasks.json has {len(rows)} rows for {count} tasks")
-    if left:
-        raise RuntimeError(f"left over: {', '.join(left[:5])}")
-    if missing := [one for one in ids if not os.path.exists(f"{root}/context/agent_outputs/{one}_output.md")]:
-        raise RuntimeError(f"{len(missing)} outputs are missing")
-
-
 # -- doing nothing ---------------------------------------------------------------------------------
 
 
@@ -246,7 +68,7 @@ def idle(place: Place, quick: bool) -> list[Figure]:
     full, bare = place.root(), place.root()
     fill(full, WAITING, HELD)
     pids = [place.start(root) for root in (full, bare)]
-    _until_read(full, f"{WAITING} waiting")
+    until_read(full, f"{WAITING} waiting")
     python = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=os.environ)
     time.sleep(6.0)  # the first scans, the first checklist
     before, begun = [cpu_seconds(pid) for pid in pids], time.monotonic()
@@ -265,23 +87,6 @@ def idle(place: Place, quick: bool) -> list[Figure]:
         Figure("idle", f"CPU in {lasted:.0f} s, nothing waits", "%", [shares[1]], bounds=(within("≤ 0.1 %", shares[1], 0.1),)),
         Figure("idle", f"CPU in {lasted:.0f} s, {WAITING:,} wait", "%", [shares[0]], bounds=(within("≤ 0.1 %", shares[0], 0.1),)),
     ]  # fmt: skip
-
-
-def _until_read(root: str, words: str) -> None:
-    """Until the checklist says so. Raises RuntimeError."""
-    deadline = time.monotonic() + 60
-    while words not in (found := _text(f"{root}/context/current_state.md")):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"the checklist does not say {words!r} after a minute: {found[:200]!r}")
-        time.sleep(0.1)
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
 
 
 # -- in process ------------------------------------------------------------------------------------
@@ -428,8 +233,8 @@ def _merge(place: Place, times: int) -> list[Figure]:
 
 ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "commands": commands,
-    "latency": latency,
-    "throughput": throughput,
+    "latency": drops.latency,
+    "throughput": peers.throughput,
     "idle": idle,
     "calls": calls,
     "choosing": choosing.choosing,
@@ -437,4 +242,9 @@ ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "mcp": models.mcp,
     "restart": trouble.restart,
     "garbage": trouble.garbage,
+    "submit": peers.submit,
+    "scale": scale.scale,
+    "million": scale.million,
 }
+ASKED_FOR = ("million",)  # too long for every time
+QUICK = ("commands", "latency", "throughput", "submit", "scale")

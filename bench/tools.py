@@ -42,6 +42,7 @@ class Figure(NamedTuple):
     note: str = ""
     shown: str = ""  # instead of median (min–max)
     more_is_better: bool = False
+    at: int = 0  # tasks that waited: a point of a curve
 
     @property
     def ratio(self) -> float | None:
@@ -54,7 +55,9 @@ class Figure(NamedTuple):
             "row": self.row,
             "what": self.what,
             "unit": self.unit,
+            "at": self.at or None,
             "ours": _spread(self.ours),
+            "shown": self.shown or None,
             "beside": self.beside or None,
             "theirs": _spread(self.theirs),
             "ratio": self.ratio,
@@ -64,10 +67,11 @@ class Figure(NamedTuple):
         }
 
 
-def _spread(values: Sequence[float]) -> dict[str, float] | None:
+def _spread(values: Sequence[float]) -> dict[str, object] | None:
     if not values:
         return None
-    return {"median": median(values), "min": min(values), "max": max(values), "count": len(values)}
+    every = [float(f"{value:.4g}") for value in values]
+    return {"median": median(values), "min": min(values), "max": max(values), "count": len(values), "all": every}
 
 
 def median(values: Sequence[float]) -> float:
@@ -113,7 +117,7 @@ class Place:
         path = self.folder()
         for one in ("tasks/pending", ".orchestrator"):
             os.makedirs(f"{path}/{one}")
-        write(f"{path}/config.yaml", f"agents:\n  shell: {{max_instances: {slots}}}\nqueue: {{max_size: 100000}}\n")
+        write(f"{path}/config.yaml", f"agents:\n  shell: {{max_instances: {slots}}}\nqueue: {{max_size: 10000000}}\n")
         return path
 
     def clear(self) -> None:
@@ -194,11 +198,45 @@ def write(path: str, text: str) -> None:
         file.write(text)
 
 
-def fill(root: str, count: int, lines: str) -> None:
+def fill(root: str, count: int, lines: str, name: str = "t") -> None:
     """So many waiting tasks, on disk before anything is timed."""
     for number in range(1, count + 1):
-        write(f"{root}/tasks/pending/t_{number:05d}.yaml", f"description: a task of the bench\n{lines}")
+        write(f"{root}/tasks/pending/{name}_{number:05d}.yaml", f"description: a task of the bench\n{lines}")
     os.sync()
+
+
+def verify(root: str, count: int) -> None:
+    """Raises RuntimeError unless every task is where it belongs, once."""
+    ids = {f"t_{number:05d}" for number in range(1, count + 1)}
+    names = set(os.listdir(f"{root}/tasks/completed"))
+    with open(f"{root}/context/completed_tasks.json", encoding="utf-8") as file:
+        rows = [row["task_id"] for row in json.load(file)]
+    left = os.listdir(f"{root}/tasks/pending") + os.listdir(f"{root}/tasks/assigned")
+    if names != {f"{one}{end}" for one in ids for end in (".yaml", "_result.yaml")}:
+        raise RuntimeError(f"completed/ holds {len(names)} files; {2 * count} were expected")
+    if set(rows) != ids or len(rows) != count:
+        raise RuntimeError(f"completed_tasks.json has {len(rows)} rows for {count} tasks")
+    if left:
+        raise RuntimeError(f"left over: {', '.join(left[:5])}")
+    if missing := [one for one in ids if not os.path.exists(f"{root}/context/agent_outputs/{one}_output.md")]:
+        raise RuntimeError(f"{len(missing)} outputs are missing")
+
+
+def until_read(root: str, words: str, seconds: float = 60) -> None:
+    """Until the checklist says so. Raises RuntimeError."""
+    deadline = time.monotonic() + seconds
+    while words not in (found := _text(f"{root}/context/current_state.md")):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the checklist does not say {words!r} after {seconds:.0f} s: {found[:200]!r}")
+        time.sleep(0.1)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 # -- programs ---------------------------------------------------------------------------------
@@ -281,13 +319,13 @@ class Journal:
             self._places[name] = self._places.get(name, 0) + whole
             yield from map(json.loads, content[:whole].splitlines())
 
-    def until(self, kind: str, count: int) -> list[dict[str, object]]:
+    def until(self, kind: str, count: int, seconds: float = LOST_MINUTES * 60) -> list[dict[str, object]]:
         """All events from now to the `count`th of this kind. Raises RuntimeError after some minutes."""
         found: list[dict[str, object]] = []
-        seen, deadline = 0, time.monotonic() + LOST_MINUTES * 60
+        seen, deadline = 0, time.monotonic() + seconds
         while seen < count:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{seen} of {count} tasks {kind} after {LOST_MINUTES} minutes")
+                raise RuntimeError(f"{seen} of {count} tasks {kind} after {seconds:.0f} s")
             time.sleep(0.05)
             for event in self.new():
                 found.append(event)

@@ -1,0 +1,265 @@
+"""The row `throughput`: the same no-op command through four slots of ours and of everybody's, in turns; and `submit`:
+how fast tasks are added from Python. Each figure says what it guarantees."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from tools import Bound, Figure, Journal, Place, environment, fill, median, verify, whole_process, write
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LONGEST = 180.0  # seconds for one round of one of them
+NO_OP = "run: 'true'\n"
+OURS = "durable: yes · one claim: yes · kill -9 loses no task: yes · result kept: yes"
+
+
+class Peer(NamedTuple):
+    """Somebody who does the same work."""
+
+    name: str
+    needs: str  # a program, or a module with a dot before it
+    source: str  # where it comes from
+    rate: Callable[[Peer, Place, int], float]  # tasks per second
+    durable: str  # what was accepted outlives a power cut
+    once: str  # two workers never get the same task
+    survives: str  # what a killed worker had is not lost
+    kept: str  # how it ended can be read afterwards
+    submits: bool = False  # has a place in the row `submit`
+
+    @property
+    def is_here(self) -> bool:
+        if self.needs.startswith("."):
+            return importlib.util.find_spec(self.needs[1:]) is not None and (self.name != "rq" or bool(redis_server()))
+        return bool(gnu_parallel() if self.needs == "parallel" else shutil.which(self.needs))
+
+    @property
+    def guarantees(self) -> str:
+        return (
+            f"durable: {self.durable} · one claim: {self.once} · kill -9 loses no task: {self.survives} · "
+            f"result kept: {self.kept}"
+        )
+
+
+# -- programs ----------------------------------------------------------------------------------------
+
+
+def _parallel(peer: Peer, place: Place, count: int) -> float:
+    return count / whole_process([*gnu_parallel(), "--tmpdir", place.folder(), "-j4"], _lines(place, "true\n" * count))
+
+
+def _xargs(peer: Peer, place: Place, count: int) -> float:
+    numbers = "".join(f"{number}\n" for number in range(count))
+    return count / whole_process(["xargs", "-P4", "-n1", "true"], _lines(place, numbers))
+
+
+def _make(peer: Peer, place: Place, count: int) -> float:
+    names = " ".join(f"t{number}" for number in range(count))
+    path = _lines(place, f".PHONY: all {names}\nall: {names}\n{names}:\n\t@true\n")
+    return count / whole_process(["make", "-s", "-j4", "-f", path, "all"])
+
+
+def _spooler(peer: Peer, place: Place, count: int) -> float:
+    """One process each to add them; from the first of these to the last end."""
+    script = f"""
+        export TS_SOCKET="$1/socket" TS_MAXCONN={count + 100} TS_MAXFINISHED={count + 100} TMPDIR="$1"
+        ulimit -n {count + 200}
+        tsp -S 4
+        i=0; while [ $i -lt {count} ]; do tsp -n true >/dev/null; i=$((i+1)); done
+        tsp -w {count - 1}; tsp -w {count - 2}; tsp -w {count - 3}; tsp -w {count - 4}
+    """
+    folder = place.folder()
+    try:
+        return count / whole_process(["sh", "-c", script, "sh", folder])
+    finally:
+        subprocess.run(["tsp", "-K"], env={**environment(), "TS_SOCKET": f"{folder}/socket"}, check=False)
+
+
+def _nq(peer: Peer, place: Place, count: int) -> float:
+    """Four folders, as one of them runs one after the other; one process each to add them."""
+    script = f"""
+        i=0; while [ $i -lt {count} ]; do NQDIR="$1/$((i%4))" nq -q true; i=$((i+1)); done
+        for d in 0 1 2 3; do NQDIR="$1/$d" nq -w; done
+    """
+    return count / whole_process(["sh", "-c", script, "sh", place.folder()])
+
+
+def gnu_parallel() -> list[str]:
+    """GNU parallel, told not to ask for its citation; [] if it is not here (moreutils has another of that name)."""
+    if not (path := shutil.which("parallel")):
+        return []
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    return [path, "--will-cite"] if "GNU parallel" in said.stdout else []
+
+
+def _lines(place: Place, text: str) -> str:
+    write(path := f"{place.folder()}/lines", text)
+    return path
+
+
+# -- queues of Python --------------------------------------------------------------------------------
+
+
+def _consumed(peer: Peer, place: Place, count: int) -> float:
+    """Tasks a second from the first end to the last. Raises RuntimeError unless each was run once."""
+    folder = place.folder()
+    with _served(peer, folder):
+        put(peer.name, folder, count)
+        os.sync()
+        argv = [sys.executable, f"{HERE}/consumer.py", "work", peer.name, folder]
+        quiet = subprocess.DEVNULL
+        worker = subprocess.Popen(argv, cwd=HERE, env=environment(), stdout=quiet, stderr=quiet, start_new_session=True)
+        try:
+            done = _done(f"{folder}/done", count)
+        finally:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+    if sorted(int(number) for number, _ in done) != list(range(count)):
+        raise RuntimeError(f"{peer.name}: {count - len({number for number, _ in done})} of {count} never ran")
+    at = [float(moment) for _, moment in done]
+    return (count - 1) / (max(at) - min(at))
+
+
+def put(kind: str, folder: str, count: int) -> float:
+    """Seconds that adding so many takes, in a process of its own. Raises RuntimeError with what it said."""
+    argv = [sys.executable, f"{HERE}/consumer.py", "put", kind, folder, str(count)]
+    said = subprocess.run(argv, cwd=HERE, env=environment(), capture_output=True, text=True, check=False)
+    if said.returncode:
+        raise RuntimeError(f"{kind}: {said.stderr.strip().splitlines()[-1]}")
+    return float(said.stdout)
+
+
+def _done(path: str, count: int) -> list[list[str]]:
+    deadline = time.monotonic() + LONGEST
+    while True:
+        time.sleep(0.05)
+        if os.path.exists(path):
+            with open(path, encoding="ascii") as file:
+                if len(lines := file.read().splitlines()) >= count:
+                    return [line.split() for line in lines]
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{os.path.dirname(path)}: not all of {count} ended in {LONGEST:.0f} s")
+
+
+def redis_server() -> list[str]:
+    """Redis: the program, or what Debian calls redis-check-rdb, which is the same under another name."""
+    return [path] if (path := shutil.which("redis-server") or shutil.which("redis-check-rdb")) else []
+
+
+@contextmanager
+def _served(peer: Peer, folder: str) -> Iterator[None]:
+    """With a Redis of its own where one is needed."""
+    if peer.name != "rq":
+        yield
+        return
+    argv = ["redis-server", "--port", "0", "--unixsocket", f"{folder}/redis", "--dir", folder]
+    server = subprocess.Popen(argv, executable=redis_server()[0], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while not os.path.exists(f"{folder}/redis") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+PEERS = (
+    Peer("parallel -j4", "parallel", "Debian", _parallel, "no", "yes", "no", "no"),
+    Peer("xargs -P4", "xargs", "Debian", _xargs, "no", "yes", "no", "no"),
+    Peer("make -j4", "make", "Debian", _make, "no", "yes", "no", "no"),
+    Peer("task-spooler", "tsp", "Debian: task-spooler", _spooler, "no", "yes", "no", "in memory"),
+    Peer("nq", "nq", "Debian", _nq, "not synced", "yes", "no", "output only"),
+    Peer("huey, files", ".huey", "PyPI: huey", _consumed, "not synced", "yes", "no", "no", True),
+    Peer("huey, SQLite", ".huey", "PyPI: huey", _consumed, "yes", "yes", "no", "no", True),
+    Peer("litequeue", ".litequeue", "PyPI: litequeue", _consumed, "not synced", "yes", "stays locked", "no"),
+    Peer("litequeue, synced", ".litequeue", "PyPI: litequeue", _consumed, "yes", "yes", "stays locked", "no", True),
+    Peer("persist-queue", ".persistqueue", "PyPI: persist-queue", _consumed, "yes", "in one process", "yes", "no", True),
+    Peer("dirq", ".dirq", "PyPI: dirq", _consumed, "not synced", "yes", "after purge()", "no", True),
+    Peer("celery", ".celery", "PyPI: celery", _consumed, "not synced", "yes", "no", "no"),
+    Peer("rq", ".rq", "PyPI: rq; Debian: redis-tools", _consumed, "not synced", "yes", "kept as failed", "no"),
+)  # fmt: skip
+QUICK = ("parallel -j4", "task-spooler", "huey, files", "litequeue, synced")
+
+
+def throughput(place: Place, quick: bool) -> list[Figure]:
+    """No-op tasks through four slots; ours are claimed, run, judged, merged and committed durably."""
+    count, rounds = (300, 1) if quick else (1000, 3)
+    peers = [one for one in PEERS if one.name in QUICK or not quick]
+    here = [one for one in peers if one.is_here]
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {}
+    broken: dict[str, str] = {}
+    for _ in range(rounds):
+        for number, peer in enumerate(here):
+            if number % 5 == 0:
+                ours.append(_ours(place, count))
+            try:
+                theirs.setdefault(peer.name, []).append(peer.rate(peer, place, count))
+            except RuntimeError as error:
+                broken[peer.name] = str(error)
+    what = f"{count:,} no-op tasks, 4 slots, durable, merged"
+    figures = []
+    for peer in peers:
+        found = theirs.get(peer.name, [])
+        why = f"{peer.name} is not here ({peer.source})" if peer not in here else broken.get(peer.name, "")
+        bounds = tuple(
+            Bound(f"≥ {times} ×", median(ours) >= times * median(found))
+            for name, times in (("parallel -j4", 2), ("task-spooler", 1))
+            if name == peer.name and found
+        )
+        figures.append(
+            Figure(
+                "throughput", what, "/s", ours, why or peer.name, found, bounds, peer.guarantees, more_is_better=True
+            )
+        )
+    return figures
+
+
+def _ours(place: Place, count: int) -> float:
+    root = place.root(slots=4)
+    fill(root, count, NO_OP)
+    place.start(root)
+    events = Journal(root).until("completed", count)
+    first = next(number for number, event in enumerate(events) if event["kind"] == "started")
+    since = float(str(events[max(0, first - 1)]["at"]))  # the last thing before the first claim
+    place.stop(root)
+    verify(root, count)
+    return count / (float(str(events[-1]["at"])) - since)
+
+
+def submit(place: Place, quick: bool) -> list[Figure]:
+    """Tasks added from Python by one process; the peers that sync, and two that do not."""
+    from orchestrator import TaskQueue
+
+    count, rounds = (300, 1) if quick else (2000, 3)
+    peers = [one for one in PEERS if one.submits]
+    kinds = {"ours": count}
+    if hasattr(TaskQueue, "create_tasks"):
+        kinds["ours, at once"] = 2000 if quick else 100_000
+    kinds |= {one.name: count for one in peers if one.is_here}
+    rates: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for kind, many in kinds.items():
+            folder = place.root() if kind.startswith("ours") else place.folder()
+            rates.setdefault(kind, []).append(many / put(kind, folder, many))
+    return [
+        Figure(
+            "submit", f"tasks added from Python, {'one by one' if mine == 'ours' else f'{kinds[mine]:,} at once'}, durable",
+            "/s", rates[mine], peer.name if peer.is_here else f"{peer.name} is not here ({peer.source})",
+            rates.get(peer.name, []),
+            (Bound("≥ 2 ×", median(rates[mine]) >= 2 * median(rates[peer.name])),)
+            if peer.name == "litequeue, synced" and peer.name in rates and mine != "ours" else (),
+            f"durable: {peer.durable}", more_is_better=True,
+        )
+        for mine in rates if mine.startswith("ours")
+        for peer in peers
+    ]  # fmt: skip

@@ -1,0 +1,133 @@
+"""The row `scale`: the same work with few and with very many tasks waiting, and what every look at them costs then."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import drops
+from tools import (
+    Figure,
+    Journal,
+    Place,
+    alternate,
+    command,
+    fill,
+    median,
+    memory,
+    run_command,
+    until_read,
+    whole_process,
+    within,
+)
+
+LENGTHS = (1000, 10_000, 100_000)
+MILLION = 1_000_000
+NO_OP = "run: 'true'\n"
+HELD = "run: 'true'\ndependencies: [never]\n"  # waits for a task that nobody will ever add
+WARM, COUNTED = 100, 500  # tasks that end before it is counted, and those that are
+LONGEST = 300.0  # seconds until so many have been read
+# How long a look may take, with so many waiting: milliseconds.
+LOOKS = {"status": {1000: 40, 100_000: 80, MILLION: 500}, "tasks": {100_000: 100}, "show": {100_000: 100}, "why": {100_000: 100}, "add": {}}  # fmt: skip
+
+
+def scale(place: Place, quick: bool) -> list[Figure]:
+    """Up to 100,000."""
+    return _scale(place, (1000, 10_000), 1, 1) if quick else _scale(place, LENGTHS, 2, 5)
+
+
+def million(place: Place, quick: bool) -> list[Figure]:
+    """The same at 1,000,000, beside 1,000: many minutes."""
+    return _scale(place, (1000, MILLION), 1, 3)
+
+
+def _scale(place: Place, lengths: tuple[int, ...], rounds: int, times: int) -> list[Figure]:
+    found: dict[tuple[str, int], list[float]] = {}
+
+    def note(what: str, length: int, *values: float) -> None:
+        found.setdefault((what, length), []).extend(values)
+
+    for _ in range(rounds):
+        for length in lengths:
+            for what, value in _busy(place, length):
+                note(what, length, value)
+    for length in lengths:
+        for what, values in _looks(place, length, times):
+            note(what, length, *values)
+    return [
+        *_beside_least("cost of a task", "ms", lengths, found, {100_000: 1.3, MILLION: 2.0}, as_ratio=True),
+        *_beside_least("start → first dispatch", "s", lengths, found, {100_000: 1, MILLION: 8}),
+        *_beside_least("memory of the dispatcher", "MB", lengths, found, {1000: 50, 100_000: 150, MILLION: 900}),
+        *(
+            drops.figure("scale", f"{one:,} waiting", found["drop", one], found["by hand", one], one == lengths[-1], one)
+            for one in lengths
+        ),
+        *(
+            figure
+            for name, limits in LOOKS.items()
+            for figure in _beside_least(f"orchestrate {name}, whole process", "ms", lengths, found, limits)
+        ),
+    ]  # fmt: skip
+
+
+def _beside_least(
+    what: str,
+    unit: str,
+    lengths: tuple[int, ...],
+    found: dict[tuple[str, int], list[float]],
+    limits: dict[int, float],
+    as_ratio: bool = False,
+) -> list[Figure]:
+    """A figure a length, beside that of the least."""
+    least, figures = lengths[0], []
+    for one in lengths:
+        ours, theirs = found[what, one], found[what, least] if one != least else []
+        value = median(ours) / median(theirs or ours) if as_ratio else median(ours)
+        limit = limits.get(one)
+        bounds = (within(f"≤ {limit:g} {'×' if as_ratio else unit}", value, limit),) if limit else ()
+        name = f"{what}, {one:,} waiting"
+        figures.append(
+            Figure("scale", name, unit, ours, f"{least:,} waiting" if theirs else "", theirs, bounds, at=one)
+        )
+    return figures
+
+
+def _busy(place: Place, length: int) -> list[tuple[str, float]]:
+    """So many that could run now, four slots: how long to the first, what one costs, and how large it gets."""
+    root = place.root(slots=4)
+    fill(root, length, NO_OP)
+    begun = time.time()
+    pid = place.start(root)
+    journal = Journal(root)
+    events = journal.until("completed", WARM + COUNTED, LONGEST)
+    ended = [float(str(event["at"])) for event in events if event["kind"] == "completed"]
+    started = min(float(str(event["at"])) for event in events if event["kind"] == "started")
+    resident = memory(pid)[0]
+    place.stop(root)
+    return [
+        ("start → first dispatch", started - begun),
+        ("cost of a task", 1000 * (ended[WARM + COUNTED - 1] - ended[WARM]) / (COUNTED - 1)),
+        ("memory of the dispatcher", resident),
+    ]
+
+
+def _looks(place: Place, length: int, times: int) -> list[tuple[str, list[float]]]:
+    """So many that may not run yet, and a dispatcher that has read them: drops, and whole processes that look."""
+    root = place.root(slots=4)
+    fill(root, length, HELD)
+    place.start(root)
+    until_read(root, f"{length} waiting", LONGEST)
+    time.sleep(2)
+    took = drops.drop(place, root, 100)
+    ours, last = [*command(), "--root", root], f"t_{length:05d}"
+    run_command("--root", root, "add", "x")  # compiles what has to be compiled
+    argv = {"status": ["status"], "tasks": ["tasks"], "show": ["show", last], "why": ["why", last], "add": ["add", "x"]}
+    measures = [lambda words=words: 1000 * whole_process([*ours, *words]) for words in argv.values()]
+    measured = alternate(times, *measures)
+    place.stop(root)
+    os.sync()
+    return [
+        ("drop", took["moved"] + took["written"]),
+        ("by hand", took["hand"]),
+        *((f"orchestrate {name}, whole process", values) for name, values in zip(argv, measured, strict=True)),
+    ]
