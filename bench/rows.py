@@ -15,6 +15,7 @@ import peers
 import pulling
 import scale
 import trouble
+import way
 from tools import (
     Figure,
     Place,
@@ -243,6 +244,7 @@ ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "restart": trouble.restart,
     "garbage": trouble.garbage,
     "submit": peers.submit,
+    "way": way.way,
     "scale": scale.scale,
     "million": scale.million,
 }
