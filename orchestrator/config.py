@@ -55,7 +55,10 @@ class AgentConfig(Frozen):
         None, gt=0, description="No output and no CPU for so long: stuck; else limits."
     )
     max_memory_mb: float | None = Field(
-        None, gt=0, description="Of all processes of one run together; a run that takes more is ended."
+        None,
+        gt=0,
+        description="Of all processes of one run together; a run that takes more is ended: by the kernel where cgroup v2 "
+        "lets us, else by who looks once a second.",
     )
     max_processes: int | None = Field(
         None, ge=1, description="Of one run at once; a run that has more is ended. Threads do not count."

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 
-from orchestrator import output, plain, process, runs
+from orchestrator import groups, output, plain, process, runs
 from orchestrator.agents.base import Agent, last_line, tail_text
 from orchestrator.config import AgentConfig
 from orchestrator.launcher import AT_ONCE, Stopping
@@ -109,6 +109,9 @@ class Live:
     def look(self, now: float, grace: float, linger: float, cap: int, orphans: set[int]) -> None:
         """Bring it up to date at `now` (lived seconds); sets `ended` when nothing of it is left."""
         if self._main_ended():
+            if self.settings.max_memory_mb and self.stopped is None and groups.was_ended(self.folder):
+                self.stopped = Outcome.OUT_OF_RESOURCES
+                self.stopped_why = f"took more memory than it may; {self._most_memory}"
             self._sweep(now, orphans)
             return
         if self._stopping is not None:
@@ -177,8 +180,12 @@ class Live:
             self.stop(Outcome.OUT_OF_RESOURCES, why, AT_ONCE, now)
         most = (settings.max_memory_mb or 0.0) * 1e6
         if most and tree.resident > most and (taken := process.proportional(tree.pids)) > most:
-            why = f"took {taken / 1e6:.0f} MB of memory; max_memory_mb of {self.agent} is {settings.max_memory_mb:g}"
+            why = f"took {taken / 1e6:.0f} MB of memory; {self._most_memory}"
             self.stop(Outcome.OUT_OF_RESOURCES, why, AT_ONCE, now)
+
+    @property
+    def _most_memory(self) -> str:
+        return f"max_memory_mb of {self.agent} is {self.settings.max_memory_mb:g}"
 
     def _main_ended(self) -> bool:
         """Whether the program itself is over. What it left running is another matter."""

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator import files, launcher, process, prompt, runs
+from orchestrator import files, groups, launcher, process, prompt, runs
 from orchestrator.agents import adapter_for
 from orchestrator.agents.base import Request
 from orchestrator.clock import Clock
@@ -208,8 +208,10 @@ class Starter:
     def _spawn(self, one: Prepared) -> tuple[Outcome, str] | None:
         """Raises OSError if this machine has no room for it."""
         live = one.live
+        most = (live.settings.max_memory_mb or 0.0) * 1e6
+        argv = groups.inside(groups.make(live.folder, most), one.argv) if most else one.argv
         try:
-            started = self._launch.start(live.folder, one.argv, one.env, self.queue.root, one.stdin)
+            started = self._launch.start(live.folder, argv, one.env, self.queue.root, one.stdin)
         except ValueError as error:  # a NUL: it is this task's, and no fault of the agent's
             return Outcome.AGENT_ERROR, f"cannot be started: {error}"
         except (OSError, OrchestrateError) as error:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Collection, Iterator
 from enum import Enum
 
-from orchestrator import process
+from orchestrator import groups, process
 from orchestrator.live import NO_SUBREAPER, Live
 from orchestrator.process import Measure
 
@@ -72,6 +72,8 @@ class Supervisor:
             if live.handle >= 0:
                 os.close(live.handle)
                 live.handle = -1
+            if live.settings.max_memory_mb:
+                groups.remove(live.folder)
         return ended
 
     def _orphans(self) -> set[int]:

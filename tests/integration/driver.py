@@ -6,6 +6,8 @@ process of the root is dead after `close`, whatever the test did.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import shlex
@@ -16,6 +18,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from integration.warm import Warm
 
 REPOSITORY = str(Path(__file__).resolve().parents[2])
 FAKE = str(Path(__file__).with_name("fake_agent.py"))
@@ -41,6 +45,14 @@ def environment(**more: str) -> dict[str, str]:
     for name in ("NO_COLOR", "FORCE_COLOR", "VISUAL", "EDITOR"):
         kept.pop(name, None)
     return {**kept, "PYTHONPATH": REPOSITORY, **more}
+
+
+@functools.cache
+def warm() -> Warm:
+    """The interpreter that this process of tests shares."""
+    made = Warm(environment())
+    atexit.register(made.close)
+    return made
 
 
 def living(pid: int) -> bool:
@@ -90,10 +102,15 @@ class Driver:
         self, *words: str | bytes, stdin: str | None = None, cwd: str | Path | None = None, **env: str
     ) -> Any:
         """One command to its end: returncode, stdout, stderr."""
+        inherited = {**self.environment, **env}
+        place = str(cwd or self.root)
+        usual = inherited["PYTHONPATH"] == REPOSITORY and "LD_PRELOAD" not in inherited
+        if usual and not any(name.startswith(("PYTHON", "LC_", "LANG")) for name in env):
+            return warm().run(words, place, inherited, stdin, 60)
         return subprocess.run(
             [sys.executable, "-m", "orchestrator.cli", *words],
-            cwd=cwd or self.root,
-            env={**self.environment, **env},
+            cwd=place,
+            env=inherited,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,

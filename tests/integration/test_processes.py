@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,9 @@ def test_one_that_eats_memory_is_ended_for_it_and_its_neighbour_is_not(root: Dri
     assert root.count("hog") == 2, "it counts: the machine has room enough"
     result = root.result("hog", 1)
     assert result["status"] == "out_of_resources" and "max_memory_mb of fake is 120" in result["reason"]
+    code = "from orchestrator.groups import home; print(home())"  # not here: who asks may be moved
+    home = subprocess.run([sys.executable, "-c", code], env=root.environment, capture_output=True, text=True, check=True)
+    assert home.stdout == "\n" or "took more memory than it may" in result["reason"], "the kernel was there first"
     assert root.members("hog") == [] and root.members("neighbour") and root.members("free")
     assert {row["name"]: row["state"] for row in root.json("agents")} == {"fake": "ready", "free": "busy"}
     root.go()

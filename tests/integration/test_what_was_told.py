@@ -31,6 +31,7 @@ def test_a_task_is_told_from_its_coming_to_its_end(root: Driver) -> None:
     until(lambda: root.places("seen") == ["assigned"])
     root.ok("cancel", "seen")
     root.reach("failed", "seen")
+    until(lambda: kinds(root, "seen")[-1] == "cancelled")  # it is written down when the turn ends
     root.kill()
     root.ok("add", "two", "--id", "later", "--agent", "fake", "--depends-on", "nobody")
     root.start()
