@@ -189,7 +189,9 @@ def _runs(path: str, since: float) -> list[Row]:
 
 def _told(path: str) -> dict[str, tuple[float, float]]:
     """Capability → (confidence, when it was stated); the last word counts."""
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
+    if not plain.is_there(path):
+        return found  # as for most: looking is a tenth of trying to open it
     for line in _content(path).split(b"\n"):
         try:
             capability, confidence, at = line.decode("utf-8", "replace").split("\t")
@@ -211,7 +213,7 @@ def _standing(found: list[Row], told: Mapping[str, tuple[float, float]]) -> Stan
     learned = {}
     for kind, rows in sorted(kinds.items()):
         confidence, at = told.get(kind, (0.5, 0.0))
-        mine = [words[1] for words in rows if float(words[3]) >= at]
+        mine = [words[1] for words in rows if not at or float(words[3]) >= at]
         confidence = (TOLD * confidence + mine.count(b"+")) / (TOLD + len(mine))
         if confidence >= GONE if kind in told else (len(mine) >= NEWCOMER and confidence >= GAINED):
             learned[kind] = round(confidence, 4)
