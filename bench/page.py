@@ -73,7 +73,10 @@ def _guaranteed(kept: dict[str, Any]) -> list[str]:
         lines += ["", f"**{what}**", ""] if lines else [f"**{what}**", ""]
         lines += [f"| | {group[0]['unit']} | ours is | must reach | {' | '.join(names)} |"]
         lines += ["|---" * (4 + len(names)) + "|"]
-        lines.append(f"| **orchestrate** | {_said(group[0]['ours'], '')} | | |{' yes |' * len(names)}")
+        durable = "not synced" if "relaxed" in what else "yes"
+        lines.append(
+            f"| **orchestrate** | {_said(group[0]['ours'], '')} | | | {durable} |{' yes |' * (len(names) - 1)}"
+        )
         for one in group:
             cells = " | ".join(value for _, value in GUARANTEE.findall(one["note"]))
             theirs = _said(one["theirs"], "")

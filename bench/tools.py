@@ -112,12 +112,15 @@ class Place:
         os.makedirs(path)
         return path
 
-    def root(self, slots: int = 4) -> str:
+    def root(self, slots: int = 4, more: str = "") -> str:
         """A new queue with a shell agent of so many slots, and no limit that the bench would meet."""
         path = self.folder()
         for one in ("tasks/pending", ".orchestrator"):
             os.makedirs(f"{path}/{one}")
-        write(f"{path}/config.yaml", f"agents:\n  shell: {{max_instances: {slots}}}\nqueue: {{max_size: 10000000}}\n")
+        write(
+            f"{path}/config.yaml",
+            f"agents:\n  shell: {{max_instances: {slots}}}\nqueue: {{max_size: 10000000}}\n{more}",
+        )
         return path
 
     def clear(self) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from orchestrator import __version__, config, files, plain, process
+from orchestrator import __version__, config, disk, files, plain, process
 from orchestrator.alerts import Alerts
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher
@@ -133,6 +133,7 @@ def announce(dispatcher: Dispatcher) -> None:
 
 def announce_again(dispatcher: Dispatcher) -> None:
     """What is known of it has changed; a full disk is no reason to end."""
+    disk.relax(dispatcher.config.durability == "relaxed")
     try:
         announce(dispatcher)
     except OSError as error:
@@ -147,6 +148,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
         queue = Spool(root)
         queue.make_folders()
         settings = config.load_and_keep(root)
+        disk.relax(settings.durability == "relaxed")
         log = Log(f"{queue.own}/dispatcher.log", settings.log_level, front)
         bell = Bell()
         notes = Notes(bell)

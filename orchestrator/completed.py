@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orchestrator import files, plain
+from orchestrator import disk, files, plain
 from orchestrator.errors import AlreadyExists
 from orchestrator.runs import Result, utc
 
@@ -43,7 +43,7 @@ class CompletedList:
                     os.ftruncate(fd, end)
                     os.pwrite(fd, _TAIL, end)
                     raise OSError(errno.ENOSPC, f"took {taken} of {len(whole)} bytes", self.path)
-            os.fsync(fd)
+            disk.sync(fd)
         finally:
             os.close(fd)
 

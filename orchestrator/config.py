@@ -162,6 +162,10 @@ class Config(Frozen):
          "ANTHROPIC_*", "OPENAI_*", "GEMINI_*", "GOOGLE_*"),
         description="Names (or patterns) that no agent inherits unless it needs them or its pass_env says so.",
     )  # fmt: skip
+    durability: Literal["full", "relaxed"] = Field(
+        "full", description="relaxed: the dispatcher waits for no disk. Whatever program is killed, nothing is lost; "
+        "but a crash of the machine may take back what was done in the last half minute. Adding a task waits all the same."
+    )  # fmt: skip
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Of the dispatcher's log.")
 
     @field_validator("agents", mode="before")

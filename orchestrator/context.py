@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator import files, locks, output, plain
+from orchestrator import disk, files, locks, output, plain
 from orchestrator.completed import CompletedList, holds, row
 from orchestrator.runs import Result, read_result
 from orchestrator.states import Outcome, State
@@ -149,7 +149,7 @@ class Context:
                     name = os.path.relpath(path, self.folder)
                     before = HEADINGS.get(name, f"# Notes of {os.path.basename(path)[:-3]}\n").encode()
                 files.write_all(fd, before + b"".join(new))
-            os.fsync(fd)
+            disk.sync(fd)
         finally:
             os.close(fd)
         if not existed:

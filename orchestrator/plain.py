@@ -11,7 +11,7 @@ import os
 import stat
 import time
 
-from orchestrator import files
+from orchestrator import disk, files
 
 # There is nothing of that name, or nothing that could ever be read.
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG)
@@ -49,7 +49,7 @@ def append(path: str, content: bytes, sync: bool = False) -> None:
         torn = size and os.pread(fd, 1, size - 1) != b"\n"
         files.write_all(fd, b"\n" + content if torn else content)
         if sync:
-            os.fsync(fd)
+            disk.sync(fd)
     finally:
         os.close(fd)
 

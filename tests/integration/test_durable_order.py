@@ -7,7 +7,9 @@ down in which order they sync.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,26 @@ def test_a_result_is_durable_before_the_move_that_commits_and_the_move_before_th
     )
     claimed = next(i for i, (_, _, tree) in enumerate(seen) if "one.yaml" in tree["assigned"])
     assert {"tasks/pending", "tasks/assigned"} <= {path for _, path, _ in seen[claimed:first]}
+
+
+def test_a_relaxed_dispatcher_waits_for_no_disk_until_the_config_says_otherwise(root: Driver, tmp_path: Path) -> None:
+    """Whoever adds a task is told when it is on the disk, whatever the dispatcher does."""
+    log = recorded(root, tmp_path)
+    root.configure(durability="relaxed")
+    pid = root.start()
+    root.ok("add", "--id", "one", "@say well")
+    root.reach("completed", "one")
+    until(lambda: not list((root.root / "tasks/assigned").glob("*.yaml")))
+    synced = {path for what, path, _ in events(log, root) if what == "sync"}
+    assert "tasks/pending" in synced
+    assert not [path for path in synced if path.startswith(("tasks/assigned", "tasks/completed", "tasks/runs", "context"))]
+    root.configure()
+    os.kill(pid, signal.SIGHUP)
+    until(lambda: "reloaded" in root.log)
+    root.drop("two", "@say well")
+    root.reach("completed", "two")
+    root.ok("stop")
+    assert "tasks/completed" in {path for what, path, _ in events(log, root) if what == "sync"}
 
 
 def test_a_completed_run_gets_back_what_a_power_cut_took_from_its_folder(root: Driver) -> None:
