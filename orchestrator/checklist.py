@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 
 from orchestrator.context import Context
 from orchestrator.registry import AgentRegistry
@@ -83,11 +84,10 @@ class Checklist:
                     f"- [ ] **{task_id}** {title} ({'in review' if state is State.REVIEW else state}: {reason})"
                 )
             lines += _more(len(ids), str(state))
-        rows = waiting.in_order(wall)
-        for entry in rows[:SHOWN]:
+        for entry in islice(waiting.in_order(wall), SHOWN):
             held = f" (waits for {', '.join(sorted(entry.unmet))})" if entry.unmet else ""
-            lines.append(f"- [ ] **{entry.task.id}** {entry.task.title}{held}")
-        lines += _more(len(rows), "waiting")
+            lines.append(f"- [ ] **{entry.id}** {entry.title}{held}")
+        lines += _more(len(waiting), "waiting")
         for row in self.context.recent(SHOWN):
             lines.append(f"- [x] **{row.get('task_id')}** {row.get('title', '')} → {row.get('output_file', '')}")
         lines += _more(counts[State.COMPLETED], "completed")

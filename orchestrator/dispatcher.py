@@ -36,6 +36,8 @@ from orchestrator.watch import Watch
 from orchestrator.watcher import Bell, Notes, Watcher
 
 SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
+SLICE = 0.002  # seconds: of reading what lies in pending/, in one turn
+FIRST_SLICE = 0.3  # the same in the first turn: as much as is there in most cases, so that the most urgent starts first
 SCAN_BURST = 60.0  # seconds: who nudges us now and then is looked for at once; who does all the time gets 5 % of ours
 
 
@@ -77,7 +79,7 @@ class Dispatcher:
         self._problem = ""  # that the last unfinished turn had
         self.watcher = Watcher(f"{queue.tasks}/{State.PENDING}", bell, lambda text: self.tell("error", "", text))
         self.intake = Intake(
-            queue, config, registry.names(), self.tell, lambda one: self.supervisor.by_task(one) is not None
+            queue, config, registry.names(), self.tell, lambda one: self.supervisor.by_task(one) is not None, SLICE
         )
         self.starter = Starter(
             queue, registry, context, launch, self.intake, self.supervisor, self.clock, environment, self.tell
@@ -138,9 +140,9 @@ class Dispatcher:
         self.watch.look(lived)
         self.registry.look()
         self.intake.agents = self.registry.names()
-        self.intake.look(None, wall)
-        took = self.clock.lived() - lived
-        self._scan_at = lived + min(max(SCAN_SECONDS, 500 * took), 60.0)
+        took = self.clock.lived() - lived + self.intake.survey.took  # of the look at pending/ before this
+        self.intake.look(None, wall, FIRST_SLICE if self._scan_at == 0.0 else 0.0)
+        self._scan_at = lived + max(SCAN_SECONDS, min(500 * took, 60.0), 20 * took)
         self._scan_soon = max(self._scan_soon, lived - SCAN_BURST) + 20 * took
 
     def _unfinished(self, error: OSError) -> None:
@@ -218,15 +220,13 @@ class Dispatcher:
         if wall < self._wall - 1.0:  # the clock was set back: no back-off lasts longer by that
             self.intake.reconsider(wall)
         self._wall = wall
-        scan = lived >= self._scan_at
         try:
-            if scan:
+            if lived >= self._scan_at:
                 self._scan(wall, lived)
         except OSError as error:  # a folder that cannot be read, or not be made: what runs is watched all the same
             self._unfinished(error)
-            self._scan_at, scan = lived + 1.0, False
-        if not scan:
-            self.intake.look(names, wall)
+            self._scan_at = lived + 1.0
+        self.intake.look(names, wall, 0.0)
         cap, grace = int(limits.max_output_mb * 1e6), limits.grace_seconds
         ended = self.supervisor.turn(lived, grace, limits.linger_seconds, cap)
         room = room and self.mode is Mode.RUN
@@ -260,7 +260,7 @@ class Dispatcher:
             prepared = self.starter.prepare(self.config, claimed, wall)
             wait()
         except OSError as error:  # what has ended is settled with the next sync
-            self.starter.give_back([(one.entry.task.id, one.slot) for one in claimed], error, wall)
+            self.starter.give_back([(one.entry.id, one.slot) for one in claimed], error, wall)
             self.health.failed(error, lived)
             prepared = []
         else:

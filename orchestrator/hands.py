@@ -18,6 +18,7 @@ from orchestrator.reading import read_bytes
 from orchestrator.spool import Spool
 from orchestrator.states import Outcome, State
 from orchestrator.supervisor import Supervisor
+from orchestrator.waiting import stamp_of
 
 EDITED = "its file was edited while it ran; the run kept what it was given"
 
@@ -52,7 +53,7 @@ def was_edited(live: Live, path: str) -> bool:
     """Whether the task's file is another than the run was given; looks into it only if it was touched."""
     try:
         status = os.lstat(path)
-        if live.stamp == (stamp := (status.st_ino, status.st_mtime_ns, status.st_size)):
+        if live.stamp == (stamp := stamp_of(status)):
             return live.edited
         live.edited = not was_given(live.folder, read_bytes(path))
         live.stamp = stamp

@@ -2,37 +2,42 @@
 
 A file that is still written is left alone until it is whole. An id that was used is not run
 again because its file came back (`returned.py`). Bad files delay no good one: what was read and
-is no task is put aside, which takes longest, when all the others have been read.
+is no task is put aside, which takes longest, when all the others have been read. And however many
+lie there, nobody waits for all of them to be read (`backlog.py`).
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from orchestrator import history, plain
+from orchestrator import history, needs, plain
+from orchestrator.backlog import Backlog, Place, Survey
 from orchestrator.config import Config
 from orchestrator.errors import InvalidTask, Refused
-from orchestrator.names import counted, natural, page_name, printable
-from orchestrator.reading import StillWritten, may_be_task, read_bytes
-from orchestrator.registry import wants
-from orchestrator.returned import came_back
+from orchestrator.names import PRIORITIES, counted, printable
+from orchestrator.reading import StillWritten, glance, read_bytes
+from orchestrator.returned import came_back, waits_already
 from orchestrator.spool import Spool
-from orchestrator.states import State
+from orchestrator.states import Priority, State
 from orchestrator.task import Task, parse
-from orchestrator.waiting import Attempt, Entry, Stamp, Waiting
+from orchestrator.waiting import Attempt, Entry, Waiting, stamp_of
 
 SETTLE_SECONDS = 0.05  # before a file that is being written is looked at again
 EMPTY_SECONDS = 2.0  # an editor creates an empty file first and fills it then
 BAD_LIMIT = 3  # of those that are to be put aside, in one go: then what waits has its turn
-DOUBT_LIMIT = 100  # of those that are read and come to nothing, in one go
+FEW = 20  # files that are read at once, in whatever order they came; of more the most urgent first
 
 Tell = Callable[..., None]  # kind, task id, one line; more, if there is
 
 
 class Intake:
-    """Keeps a `Waiting` index in step with pending/."""
+    """Keeps a `Waiting` index in step with pending/.
+
+    `slice`: for how many seconds it goes on reading at one time. Without an end, and with whole tasks in the index,
+    for who looks now and then; else each task is read again just before its claim."""
 
     def __init__(
         self,
@@ -41,68 +46,74 @@ class Intake:
         agents: Sequence[str],
         tell: Tell,
         lives: Callable[[str], bool] = lambda task_id: False,
+        slice: float = math.inf,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.queue = queue
         self.config = config
         self.agents = agents
         self.waiting = Waiting(config.queue.promote_low_after_minutes * 60)
+        self.slice = slice
+        self._clock = clock
         self._tell = tell
         self._lives = lives  # whether a run of that task lives
-        self._looked = False  # at all of pending/, once
+        self._begun = 0.0  # when all of pending/ was looked at for the first time (epoch seconds)
+        self._counted = False  # and told
+        self._looked = False  # it was all read, once
         # Of what lies there at the start, by id and when it came: whether nobody has told of it yet.
         self.untold: Callable[[str, float], bool] = lambda task_id, came: False
         self._unsettled: dict[str, float] = {}  # name → when to look again (epoch seconds)
-        self._behind: deque[str] = deque()  # not read yet: too many before them came to nothing
-        self._doubtful: deque[str] = deque()  # read, and no task; read again and put aside when none is behind
+        self._backlog = Backlog()
+        self.survey = Survey(self._all, clock)
         self._put_aside: list[tuple[str, str, str]] = []  # to be told once it is durable
 
-    def look(self, names: Iterable[str] | None, now: float) -> None:
-        """Bring the index up to date with these files; with all of pending/ if None."""
+    def look(self, names: Iterable[str] | None, now: float, seconds: float | None = None) -> None:
+        """Bring the index up to date with these files; with all of pending/ if None, as far as it comes in one slice
+        (or so many seconds)."""
         again = [name for name, at in self._unsettled.items() if at <= now]
         if names is None:
-            present = {entry.name for entry in self.queue.pending_files()}
-            for name in [name for name in self.waiting.by_name if name not in present]:
-                self.waiting.take(self.waiting.by_name[name].task.id)
-            self._unsettled = {name: at for name, at in self._unsettled.items() if name in present}
-            self._recheck_dependencies(now)
-            candidates = present.difference(self._behind, self._doubtful)
+            self.survey.wanted = True
+            self._begun = self._begun or now
+        elif len(candidates := {*names, *again}) <= FEW:
+            came = {name: status.st_mtime for name in candidates if (status := self._changed(name, now))}
+            for name in sorted(came, key=came.__getitem__):
+                self._read(name, now)
         else:
-            candidates = {*names, *again}
-        found = {name: status.st_mtime for name in candidates if (status := self._changed(name, now))}
-        self._behind.extendleft(sorted(found, key=lambda name: (found[name], natural(name)), reverse=True))
-        self.go_on(now, len(found))
-        if not self._looked and names is None:
-            self._looked = True  # what lies there at the start is no news to those who watch, one by one
-            if len(self.waiting):
-                self._tell("waiting", "", counted(self.waiting, "task"))
+            self._backlog.hear(candidates)
+        self.go_on(now, seconds)
 
     def _changed(self, name: str, now: float) -> os.stat_result | None:
         """What it is now; None if it is gone, or waits as it is."""
-        known = self.waiting.by_name.get(name)
+        known = self.waiting.named(name)
         try:
             status = os.lstat(self._path(name))
         except OSError as error:
             if known:
-                self.waiting.take(known.task.id)
+                self.waiting.take(known.id)
             self._unsettled.pop(name, None)
             if not plain.is_lasting(error):
                 self._unsettled[name] = now + 1.0  # the next scan may be a minute away
             return None
-        if known and known.stamp == _stamp(status):
-            return None
-        return status
+        return None if known and known.stamp == stamp_of(status) else status
 
-    def go_on(self, now: float, count: int = 1 << 60) -> bool:
-        """Read so many files that nobody has looked at yet, until too many of them come to nothing; whether some are
-        left."""
-        most = len(self._doubtful) + DOUBT_LIMIT
-        while self._behind and count and len(self._put_aside) < BAD_LIMIT and len(self._doubtful) < most:
-            count -= 1
-            if status := self._changed(name := self._behind.popleft(), now):
-                self._take_up(name, status, now)
-        for _ in range(0 if self._behind else min(BAD_LIMIT, len(self._doubtful))):  # also if the disk takes none
-            if status := self._changed(name := self._doubtful.popleft(), now):
-                self._take_up(name, status, now, again=True)
+    def go_on(self, now: float, seconds: float | None = None) -> bool:
+        """Glance at what has come, look on, read on, for one slice; whether some that may be tasks are not read yet."""
+        seconds, begun = self.slice if seconds is None else seconds, self._clock()
+        while self._backlog.news and self._clock() - begun < seconds / 3:
+            self._glance(self._backlog.news.popleft(), Place.NEWS, now)
+        self.survey.go_on(now, begun + seconds * 2 / 3)
+        bad = 0
+        while found := self._backlog.pop(not self.survey.is_on and bad < BAD_LIMIT):
+            bad += found.is_doubtful
+            self._read(found.name, now, again=found.is_doubtful)
+            if self._clock() - begun >= seconds:
+                break
+        left = self.survey.is_on or self._backlog.is_left
+        if self.survey.listed and not self._counted:
+            self._counted = True  # what lies there at the start is no news to those who watch, one by one
+            if count := len(self.waiting) + (len(self._backlog) if left else 0):
+                self._tell("waiting", "", counted(count, "task"))
+        self._looked = self._looked or (self.survey.listed and not left)
         if self._put_aside:
             try:
                 self.queue.sync()
@@ -111,18 +122,18 @@ class Intake:
             told, self._put_aside = self._put_aside, []
             for kind, task_id, text in told:
                 self._tell(kind, task_id, text)
-        return bool(self._behind)
+        return left
 
     def reconsider(self, now: float) -> None:
         """A person may have said `retry` for what waits for its next attempt; or the clock was set back."""
         for entry in [one for one in self.waiting if one.attempt.not_before > now]:
-            entry.attempt = self._attempts(entry.task.id, now)
-            self.waiting.take(entry.task.id)
-            self.waiting.put(entry, entry.unmet, now)
+            entry.attempt = self._attempts(entry.id, now)
+            self.waiting.postpone(entry.id, 0.0, now)
 
     def next_look(self) -> float | None:
         """When the next file is due: one that was being written, or has not been read yet (epoch seconds)."""
-        return 1.0 if self._behind or self._doubtful or self._put_aside else min(self._unsettled.values(), default=None)
+        is_due = self.survey.is_on or len(self._backlog) or self._put_aside
+        return 1.0 if is_due else min(self._unsettled.values(), default=None)
 
     def current(self, entry: Entry, now: float) -> bytes | None:
         """Just before the claim: the file's content, if it is the one that was read, whole, and may start.
@@ -131,40 +142,82 @@ class Intake:
         """
         try:
             status = os.lstat(self._path(entry.name))
-            if entry.stamp == _stamp(status):
+            if entry.stamp == stamp_of(status):
                 content = read_bytes(self._path(entry.name), settled=True)
-                if problem := self._missing_files(entry.task):
-                    self._reject(entry.name, entry.task.id, problem)
+                if not entry.is_whole:
+                    entry.task = parse(content, entry.name.rpartition(".")[0])
+                if problem := needs.missing_files(self.queue.root, entry.task):
+                    self._reject(entry.name, entry.id, problem)
                     return None
                 self.catch_up(entry, now)
                 if entry.attempt.not_before <= now:
                     return content
-                self.waiting.take(entry.task.id)
-                self.waiting.put(entry, entry.unmet, now)
+                self.waiting.postpone(entry.id, 0.0, now)
                 return None
         except (OSError, InvalidTask, StillWritten):
             pass
-        self.waiting.take(entry.task.id)
+        self.waiting.take(entry.id)
         self._unsettled[entry.name] = now
         return None
 
     def catch_up(self, entry: Entry, now: float) -> None:
         """Count its runs anew if another process has run it since, and it came back as the same file."""
-        if os.path.exists(self.queue.run_folder(entry.task.id, entry.attempt.made + 1)):
-            entry.attempt = self._attempts(entry.task.id, now)
+        if os.path.exists(self.queue.run_folder(entry.id, entry.attempt.made + 1)):
+            entry.attempt = self._attempts(entry.id, now)
+
+    # -- all of pending/ --------------------------------------------------------------------
+
+    def _all(self, now: float) -> Iterator[None]:
+        """All of pending/, one file at each step: what is new there, was changed, has gone, or waits for nothing any more.
+        The folders are the truth, whatever the events said."""
+        known = list(self.waiting)
+        unseen = self._backlog.unseen = []  # a look that the disk did not let end left some
+        for found in self.queue.pending_files():
+            if found.name not in self._backlog and self.waiting.named(found.name) is None:
+                unseen.append(found.name)
+            yield
+        self.survey.listed = True
+        unseen.sort(reverse=True)  # of names that are counted up, the oldest are glanced at first
+        unseen.sort(key=len, reverse=True)
+        while unseen:
+            self._glance(unseen.pop(), Place.FOUND, now)
+            yield
+        for entry in known:
+            if self.waiting.by_id.get(entry.id) is entry and self._changed(entry.name, now):
+                self._glance(entry.name, Place.NEWS, now)
+            yield
+        for name in list(self._unsettled):
+            self._changed(name, now)
+            yield
+        for one in self.waiting.unmet():
+            if needs.is_completed(self.queue, one):
+                self.waiting.completed(one, now)
+            yield
 
     # -- one file ---------------------------------------------------------------------------
 
     def _path(self, name: str) -> str:
         return f"{self.queue.tasks}/{State.PENDING}/{name}"
 
-    def _take_up(self, name: str, status: os.stat_result, now: float, again: bool = False) -> None:
-        path = self._path(name)
-        if known := self.waiting.by_name.get(name):
-            self.waiting.take(known.task.id)  # edited while it waits
-        if not again and not may_be_task(path, status):
-            self._doubtful.append(name)
+    def _glance(self, name: str, place: Place, now: float) -> None:
+        """Put it into the line of those that are to be read."""
+        self._backlog.drop(name)
+        if status := self._changed(name, now):
+            if (said := glance(self._path(name), status)) is None:
+                self._backlog.push(name, Place.DOUBTFUL)
+                return
+            stated = PRIORITIES.get(said, int(said) if said in ("0", "1", "2") else self.config.queue.default_priority)
+            rank = self.waiting.effective(Priority(stated), status.st_mtime, now)
+            self._backlog.push(name, place, rank, status.st_mtime)
+
+    def _read(self, name: str, now: float, again: bool = False) -> None:
+        """Take it up, if it is not known as it is now; put aside what is no task only when it is read `again`."""
+        self._backlog.drop(name)
+        if (status := self._changed(name, now)) is None:
             return
+        path = self._path(name)
+        if known := self.waiting.named(name):
+            self.waiting.take(known.id)  # edited while it waits
         task_id = ""
         try:
             content = read_bytes(path, settled=True)
@@ -180,11 +233,14 @@ class Intake:
             if told := came_back(self.queue, task.id, name, content):
                 self._put_aside.append(("returned", task.id, told))
                 return
-            if self._stands_already(task, name):
+            if other := waits_already(self.queue, self.waiting, task.id, name):
+                if other != name:
+                    copy = f"a copy of tasks/pending/{printable(other)} was dropped; it waits once"
+                    self._put_aside.append(("returned", task.id, copy))
                 return
-            self._check(task)
+            needs.check(self.queue, task, self.agents)
             after = os.lstat(path)
-            if _stamp(after) != _stamp(status):
+            if stamp_of(after) != stamp_of(status):
                 self._unsettled[name] = now + SETTLE_SECONDS
                 return
             attempt = self._attempts(task.id, now)
@@ -203,22 +259,24 @@ class Intake:
             if again:
                 self._reject(name, task_id, str(reason))
             else:
-                self._doubtful.append(name)
+                self._backlog.push(name, Place.DOUBTFUL)
             return
         self._unsettled.pop(name, None)
         self._admit(task, name, status, attempt, now)
 
     def _admit(self, task: Task, name: str, status: os.stat_result, attempt: Attempt, now: float) -> None:
         priority = self.config.queue.default_priority if task.priority is None else task.priority
-        entry = Entry(task, name, min(status.st_mtime, now), _stamp(status), priority, attempt)
-        unmet = [one for one in task.dependencies if not self._is_completed(one)]
+        entry = Entry(task, name, min(status.st_mtime, now), stamp_of(status), priority, attempt)
+        unmet = [one for one in task.dependencies if not needs.is_completed(self.queue, one)]
         self.waiting.put(entry, unmet, now)
         if cycle := self.waiting.cycle(task):
             self.waiting.take(task.id)
             shown = cycle if len(cycle) <= 10 else [*cycle[:5], "…", *cycle[-4:]]
             self._reject(name, task.id, f"closes a cycle of dependencies: {' → '.join(shown)}; remove one of them")
             return
-        if not attempt.made and self._looked:
+        if self.slice < math.inf:
+            entry.forget()
+        if not attempt.made and (self._looked or status.st_ctime >= self._begun):
             self._tell("submitted", task.id, task.title)
         elif not attempt.made and self.untold(task.id, status.st_ctime):
             self._tell("submitted", task.id, task.title, at=status.st_ctime, found=True)
@@ -228,69 +286,15 @@ class Intake:
         # An attempt from the future was made before the clock was put right: nobody knows how long it has been.
         return found._replace(not_before=0.0) if found.last_at > now + 1.0 else found
 
-    def _is_completed(self, task_id: str) -> bool:
-        return plain.is_there(self.queue.path(State.COMPLETED, task_id)) or (
-            f"/{State.COMPLETED}/" in self.queue.archived(task_id)
-        )
-
-    def _recheck_dependencies(self, now: float) -> None:
-        # Files may be moved by hand, too; the folders are the truth.
-        for one in self.waiting.unmet():
-            if self._is_completed(one):
-                self.waiting.completed(one, now)
-
-    def _stands_already(self, task: Task, name: str) -> bool:
-        """Whether another file in pending/ has this id; the same bytes are dropped, others refused."""
-        folded = self.waiting.same_but_case(task.id)
-        other = self.waiting.by_id.get(folded or task.id)
-        if other is None or other.name == name:
-            return False
-        mine, his = os.lstat(self._path(name)), os.lstat(self._path(other.name))
-        if os.path.samestat(mine, his) and mine.st_nlink == 1:
-            return True  # one file: its folder takes `A` for `a`, or composed letters for decomposed ones
-        if folded:
-            raise InvalidTask(f"{task.id} differs from {folded} in upper and lower case only; choose another id")
-        where = f"tasks/pending/{printable(other.name)}"
-        if not self.queue.drop_copy(self._path(name), self._path(other.name)):
-            raise InvalidTask(f"{task.id} waits already ({where}); give this one an id of its own")
-        self._put_aside.append(("returned", task.id, f"a copy of {where} was dropped; it waits once"))
-        return True
-
-    def _check(self, task: Task) -> None:
-        if task.preferred_agent and (problem := wants(self.agents, task.preferred_agent)):
-            raise InvalidTask(f"preferred_agent: {problem}; there are: {', '.join(self.agents)}")
-        # What a dependency is going to write need not be there yet; it is looked for at the claim.
-        if all(self._is_completed(one) for one in task.dependencies) and (problem := self._missing_files(task)):
-            raise InvalidTask(problem)
-
-    def _missing_files(self, task: Task) -> str:
-        pages = () if isinstance(task.context_required, bool) else task.context_required
-        paths = (*task.context_files, *(f"context/{page_name(page)}" for page in pages))
-        if not paths:
-            return ""
-        root = os.path.realpath(self.queue.root)
-        for path in paths:
-            real = os.path.realpath(f"{root}/{path}")
-            if real != root and not real.startswith(root + "/"):
-                return f"context file {printable(path)!r} leads out of the root; copy it in"
-            if not os.path.exists(real):
-                return f"context file {printable(path)!r} does not exist; create it or correct the name"
-        return ""
-
     def _reject(self, name: str, task_id: str, reason: str) -> None:
         self._unsettled.pop(name, None)
-        if entry := self.waiting.by_name.get(name):
-            self.waiting.take(entry.task.id)
+        if entry := self.waiting.named(name):
+            self.waiting.take(entry.id)
         try:
             target = self.queue.reject(self._path(name), State.PENDING, reason)
-        except FileNotFoundError:
-            return
         except (OSError, Refused) as error:
-            self._tell("error", task_id, f"tasks/pending/{printable(name)}: cannot be put aside: {error}")
+            if not isinstance(error, FileNotFoundError):
+                self._tell("error", task_id, f"tasks/pending/{printable(name)}: cannot be put aside: {error}")
             return
         kept = printable(os.path.relpath(target, self.queue.root), 400)
         self._put_aside.append(("rejected", task_id, f"tasks/pending/{printable(name)}: {reason} (kept as {kept})"))
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return (status.st_ino, status.st_mtime_ns, status.st_size)

@@ -16,7 +16,7 @@ from orchestrator.runs import epoch, utc
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Priority, State
 from orchestrator.task import Task, parse
-from orchestrator.waiting import Entry, Waiting
+from orchestrator.waiting import Entry, Waiting, stamp_of
 
 STATUSES = ("pending", "assigned", "running", "completed", "failed", "review")
 FILTERS = ("status", "task_type", "agent_id", "priority", "created_after", "created_before", "limit")
@@ -142,8 +142,7 @@ class Looking(Spool):
                     invalid[entry.name] = str(reason)
                 continue
             priority = settings.default_priority if task.priority is None else task.priority
-            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-            one = Entry(task, entry.name, status.st_mtime, stamp, priority, history.attempts(self, task.id))
+            one = Entry(task, entry.name, status.st_mtime, stamp_of(status), priority, history.attempts(self, task.id))
             waiting.put(one, [d for d in task.dependencies if self.ended_as(d) is not State.COMPLETED], now)
         return waiting
 

@@ -10,9 +10,11 @@ import os
 
 from orchestrator import files, history, plain
 from orchestrator.errors import InvalidTask
+from orchestrator.names import printable
 from orchestrator.reading import StillWritten
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
+from orchestrator.waiting import Waiting
 
 
 def came_back(queue: Spool, task_id: str, name: str, content: bytes) -> str:
@@ -31,6 +33,25 @@ def came_back(queue: Spool, task_id: str, name: str, content: bytes) -> str:
     if places[:1] == [State.ASSIGNED]:
         raise InvalidTask(f"{task_id} runs already ({where}), and keeps the text that it was given")
     raise InvalidTask(f"{task_id} exists already ({where}) as another text; give this one an id of its own")
+
+
+def waits_already(queue: Spool, waiting: Waiting, task_id: str, name: str) -> str:
+    """Whether another file in pending/ has this id: its name, and this one was dropped, if it holds the same bytes;
+    `name` if it is the same file; else "". Raises InvalidTask for another text."""
+    folded = waiting.same_but_case(task_id)
+    other = waiting.by_id.get(folded or task_id)
+    if other is None or other.name == name:
+        return ""
+    folder = f"{queue.tasks}/{State.PENDING}"
+    mine, his = os.lstat(f"{folder}/{name}"), os.lstat(f"{folder}/{other.name}")
+    if os.path.samestat(mine, his) and mine.st_nlink == 1:
+        return name  # one file: its folder takes `A` for `a`, or composed letters for decomposed ones
+    if folded:
+        raise InvalidTask(f"{task_id} differs from {folded} in upper and lower case only; choose another id")
+    if not queue.drop_copy(f"{folder}/{name}", f"{folder}/{other.name}"):
+        where = f"tasks/pending/{printable(other.name)}"
+        raise InvalidTask(f"{task_id} waits already ({where}); give this one an id of its own")
+    return other.name
 
 
 def _had_ended(queue: Spool, task_id: str, name: str, content: bytes) -> str:

@@ -166,9 +166,10 @@ class CapabilityRouter:
             return None
         heads = waiting.heads(now)
         if len(self.agents) > 1:
-            self.leave((rank, entry.task) for rank, entry in heads)
+            self.leave((rank, waiting.kinds[entry.route].task) for rank, entry in heads)
         for rank, entry in heads:
-            if choice := self.choose(entry.task, entry.attempt.last_slot, rank, entry.attempt.spent):
+            kind = waiting.kinds[entry.route].task
+            if choice := self.choose(kind, entry.attempt.last_slot, rank, entry.attempt.spent):
                 return (entry, *choice)
         return None
 
@@ -198,7 +199,8 @@ class CapabilityRouter:
     def weigh_beside(self, waiting: Waiting, task: Task, now: float) -> list[Weighed]:
         """`weigh` for a task, with its place among all that waits."""
         entry = waiting.by_id.get(task.id)
-        self.leave((rank, one.task) for rank, one in waiting.heads(now) if one is not entry)
+        others = ((rank, one) for rank, one in waiting.heads(now) if one is not entry)
+        self.leave((rank, waiting.kinds[one.route].task) for rank, one in others)
         if entry is None:
             return self.weigh(task)
         rank = waiting.effective(entry.priority, entry.arrival, now)

@@ -97,25 +97,25 @@ class Starter:
             if content is None:
                 continue
             try:
-                self.queue.claim(entry.name, entry.task.id)
+                self.queue.claim(entry.name, entry.id)
             except (FileExistsError, FileNotFoundError):
                 if not os.path.isdir(f"{self.queue.tasks}/{State.ASSIGNED}"):
                     break  # the next scan makes it
-                waiting.take(entry.task.id)
+                waiting.take(entry.id)
                 self.intake.look([entry.name], wall)
                 continue
             except OSError as error:
-                self._tell("error", entry.task.id, f"cannot be claimed: {error.strerror}; tried again")
+                self._tell("error", entry.id, f"cannot be claimed: {error.strerror}; tried again")
                 break
-            waiting.take(entry.task.id)
+            waiting.take(entry.id)
             self.intake.catch_up(entry, wall)
             route.took(agent, slot)
             one = Claim(entry, agent, slot, content)
             try:
                 made = entry.attempt.made + 1
-                self.queue.assign(entry.task.id, slot, agent, made, runs.utc(wall), process.boot_id())
+                self.queue.assign(entry.id, slot, agent, made, runs.utc(wall), process.boot_id())
             except OSError as error:
-                self.give_back([(entry.task.id, one.slot)], error, wall)
+                self.give_back([(entry.id, one.slot)], error, wall)
                 break
             claimed.append(one)
         return claimed

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from itertools import islice
 
 from orchestrator import files
 from orchestrator.registry import AgentRegistry
@@ -24,6 +25,8 @@ class Stranded:
         self._registry = registry
         self._said = b""
         self._due = 0.0  # lived seconds
+        self._found_before: dict[Route, tuple[str, int]] = {}  # route → why nobody can do it, and how many take it
+        self._tasks: dict[str, str] = {}  # some of them → why
 
     def look(self, waiting: Waiting, wall: float, lived: float) -> None:
         """Say it anew if it was not looked at just now: at most a hundredth of the time goes into it."""
@@ -42,19 +45,18 @@ class Stranded:
     def _found(self, waiting: Waiting, wall: float) -> dict[str, object]:
         agents, of = self._registry.everybody(wall), self._registry  # also the workers
         missing = {one.name: "" if one.worker_type else of.missing_lately(one.home, wall) for one in agents}
-        reasons: dict[Route, str] = {}  # one for all that take the same route
-        tasks: dict[str, str] = {}
-        count = 0
-        for entry in waiting:
-            route = entry.route
-            if route not in reasons:
-                reasons[route] = stranded(entry.task, agents, missing.__getitem__)
-            if reason := reasons[route]:
-                count += 1
-                if len(tasks) < NAMED:
-                    tasks[entry.task.id] = reason
+        found = {
+            route: (reason, kind.count)
+            for route, kind in waiting.kinds.items()
+            if (reason := stranded(kind.task, agents, missing.__getitem__))
+        }
+        # The names are looked for again only if need be: all that waits may have to be walked.
+        if found != self._found_before or any(one not in waiting.by_id for one in self._tasks):
+            those = (entry for entry in waiting if entry.route in found) if found else ()
+            self._tasks = {entry.id: found[entry.route][0] for entry in islice(those, NAMED)}
+            self._found_before = found
         return {
-            "tasks": tasks,
-            "count": count,
+            "tasks": self._tasks,
+            "count": sum(count for _, count in found.values()),
             "missing": {name: text for name in of.agents if (text := missing[name])},
         }

@@ -1,13 +1,14 @@
 """What waits, in memory: an index of pending/ that is thrown away and built again at will.
 
-Entries that could start now lie in heaps by arrival, one for each kind of route (which agent,
-which capabilities) and priority, so that picking the next one looks at a few heads however
-many wait. Nothing here touches a file or a clock.
+Entries lie in lines by arrival: those that could start now in one for each kind of route (which agent,
+which capabilities) and priority, so that picking the next one looks at a few heads however many wait; those
+that are held in others. Of each only what choosing needs is kept. Nothing here touches a file or a clock.
 """
 
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -15,8 +16,14 @@ from orchestrator.names import natural
 from orchestrator.states import Priority
 from orchestrator.task import Task
 
-Stamp = tuple[int, int, int]  # inode, mtime in ns, size
+Stamp = int  # inode, mtime in ns and size, in one number
 Route = tuple[str, tuple[str, ...], bool]  # preferred agent, requirements, has a script of its own
+NOTHING: frozenset[str] = frozenset()
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """By which a file is known again; exact, and a third of the memory of three numbers."""
+    return status.st_ino << 128 | status.st_mtime_ns << 48 | status.st_size
 
 
 def route_of(task: Task) -> Route:
@@ -39,23 +46,110 @@ class Attempt(NamedTuple):
     note: str = ""  # what a person said with `retry --note`
 
 
-class Entry:
-    """One waiting task."""
+FRESH = Attempt()
 
-    __slots__ = ("arrival", "attempt", "name", "priority", "queued", "route", "stamp", "task", "unmet")
+
+class Entry:
+    """One waiting task. A million of them are kept at once: see `forget`."""
+
+    __slots__ = (
+        "_name", "_task", "arrival", "attempt", "dependencies", "id", "line", "priority", "route", "stamp", "title",
+        "unmet",
+    )  # fmt: skip
 
     def __init__(
         self, task: Task, name: str, arrival: float, stamp: Stamp, priority: Priority, attempt: Attempt
     ) -> None:
-        self.task = task
-        self.name = name  # of its file in pending/
+        self.id = task.id
+        self.title = task.title
+        self.dependencies = task.dependencies
         self.arrival = arrival  # epoch seconds: when its file was last written
         self.stamp = stamp
         self.priority = priority
-        self.attempt = attempt
-        self.unmet: set[str] = set()  # dependencies that are not completed
-        self.queued = False  # lies in a heap
+        self.attempt = FRESH if attempt == FRESH else attempt
+        self.unmet = NOTHING  # dependencies that are not completed
+        self.line: Line | None = None  # in which it lies
         self.route = route_of(task)
+        self._name = "" if name == f"{task.id}.yaml" else name
+        self._task: Task | None = task
+
+    @property
+    def name(self) -> str:
+        """Of its file in pending/."""
+        return self._name or f"{self.id}.yaml"
+
+    @property
+    def task(self) -> Task:
+        """All that its file states."""
+        assert self._task is not None, f"{self.id}: was not kept; `Intake.current` reads it again"
+        return self._task
+
+    @task.setter
+    def task(self, task: Task) -> None:
+        self._task = task
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that its file states is known."""
+        return self._task is not None
+
+    def forget(self) -> None:
+        """Keep only what choosing needs; the file is read again at the claim, where its bytes are needed anyway."""
+        self._task = None
+
+    def __lt__(self, other: Entry) -> bool:
+        if self.arrival != other.arrival:
+            return self.arrival < other.arrival
+        return (natural(self.id), self.id) < (natural(other.id), other.id)
+
+
+class Line:
+    """Entries by arrival. Who has left is passed over, and cleared away now and then."""
+
+    def __init__(self) -> None:
+        self._heap: list[Entry] = []
+        self._most = 64  # from which it is cleared
+
+    def push(self, entry: Entry) -> None:
+        """It lies in this line from now on, and in no other."""
+        if len(self._heap) >= self._most:
+            self._heap = list(dict.fromkeys(one for one in self._heap if one.line is self))
+            heapq.heapify(self._heap)
+            self._most = 64 + 2 * len(self._heap)
+        entry.line = self
+        heapq.heappush(self._heap, entry)
+
+    def head(self) -> Entry | None:
+        """The first one."""
+        while self._heap and self._heap[0].line is not self:
+            heapq.heappop(self._heap)
+        return self._heap[0] if self._heap else None
+
+    def __iter__(self) -> Iterator[Entry]:
+        """In order; whoever needs the first few pays for those."""
+        last, edge = None, [(self._heap[0], 0)] if self._heap else []
+        while edge:
+            entry, place = heapq.heappop(edge)
+            if entry.line is self and entry is not last:
+                yield entry
+                last = entry
+            for below in (2 * place + 1, 2 * place + 2):
+                if below < len(self._heap):
+                    heapq.heappush(edge, (self._heap[below], below))
+
+
+class Kind:
+    """All that take one route."""
+
+    def __init__(self, route: Route) -> None:
+        preferred, requirements, has_script = route
+        # Who can do this one can do all of them.
+        self.task = Task.model_construct(
+            id="", description="", preferred_agent=preferred or None, requirements=requirements,
+            run="true" if has_script else None,
+        )  # fmt: skip
+        self.count = 0
+        self.lines: dict[Priority, Line] = {}  # of those that could start
 
 
 class Waiting:
@@ -64,10 +158,11 @@ class Waiting:
     def __init__(self, promote_after: float) -> None:
         self.promote_after = promote_after
         self.by_id: dict[str, Entry] = {}
-        self.by_name: dict[str, Entry] = {}
-        self._folded: dict[str, str] = {}
+        self.kinds: dict[Route, Kind] = {}
+        self._named: dict[str, Entry] = {}  # those whose file has another name than their id
+        self._folded: dict[str, str] = {}  # ids in lower case → those that have upper case letters
         self._dependents: dict[str, set[str]] = {}
-        self._ready: dict[Route, dict[Priority, list[tuple[float, tuple[object, ...], str]]]] = {}
+        self._held: dict[Priority, Line] = {}  # those that could not start
         self._later: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
@@ -76,41 +171,55 @@ class Waiting:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.by_id.values())
 
+    def named(self, name: str) -> Entry | None:
+        """The entry whose file has this name."""
+        entry = self.by_id.get(name.removesuffix(".yaml"))
+        return entry if entry is not None and entry.name == name else self._named.get(name)
+
     def same_but_case(self, task_id: str) -> str:
         """The waiting id that differs from this one in upper and lower case only; or ""."""
-        other = self._folded.get(task_id.casefold(), task_id)
+        folded = task_id.casefold()
+        other = folded if folded != task_id and folded in self.by_id else self._folded.get(folded, task_id)
         return other if other != task_id else ""
 
     def put(self, entry: Entry, unmet: Iterable[str], now: float) -> None:
         """Take an entry up; `unmet` are those of its dependencies that are not completed."""
-        self.by_id[entry.task.id] = self.by_name[entry.name] = entry
-        self._folded[entry.task.id.casefold()] = entry.task.id
-        entry.unmet = set(unmet)
+        self.by_id[entry.id] = entry
+        if entry.name != f"{entry.id}.yaml":
+            self._named[entry.name] = entry
+        if (folded := entry.id.casefold()) != entry.id:
+            self._folded[folded] = entry.id
+        if entry.route not in self.kinds:
+            self.kinds[entry.route] = Kind(entry.route)
+        self.kinds[entry.route].count += 1
+        entry.unmet = frozenset(unmet) or NOTHING
         for one in entry.unmet:
-            self._dependents.setdefault(one, set()).add(entry.task.id)
+            self._dependents.setdefault(one, set()).add(entry.id)
         self._queue(entry, now)
 
     def _queue(self, entry: Entry, now: float) -> None:
-        if entry.unmet or entry.queued:
-            return
-        if entry.attempt.not_before > now:
-            heapq.heappush(self._later, (entry.attempt.not_before, entry.task.id))
-            return
-        heaps = self._ready.setdefault(entry.route, {})
-        heapq.heappush(heaps.setdefault(entry.priority, []), (entry.arrival, natural(entry.task.id), entry.task.id))
-        entry.queued = True
+        if later := entry.attempt.not_before > now:
+            heapq.heappush(self._later, (entry.attempt.not_before, entry.id))
+        lines = self._held if later or entry.unmet else self.kinds[entry.route].lines
+        line = lines.setdefault(entry.priority, Line())
+        if entry.line is not line:
+            line.push(entry)
 
     def take(self, task_id: str) -> Entry | None:
         """Remove an entry: it was claimed, moved or deleted."""
         entry = self.by_id.pop(task_id, None)
         if entry is not None:
-            self.by_name.pop(entry.name, None)
-            self._folded.pop(task_id.casefold(), None)
+            self._named.pop(entry.name, None)
+            if self._folded.get(folded := task_id.casefold()) == task_id:
+                del self._folded[folded]
             for one in entry.unmet:
                 self._dependents[one].discard(task_id)
                 if not self._dependents[one]:
                     del self._dependents[one]  # nothing is kept of what waits no more
-            entry.queued = False
+            self.kinds[entry.route].count -= 1
+            if not self.kinds[entry.route].count:
+                del self.kinds[entry.route]
+            entry.line = None
         return entry
 
     def postpone(self, task_id: str, until: float, now: float) -> None:
@@ -124,7 +233,7 @@ class Waiting:
         for dependent in self._dependents.pop(task_id, set()):
             entry = self.by_id.get(dependent)
             if entry is not None:
-                entry.unmet.discard(task_id)
+                entry.unmet = entry.unmet - {task_id} or NOTHING
                 self._queue(entry, now)
 
     def is_awaited(self, task_id: str) -> bool:
@@ -147,17 +256,10 @@ class Waiting:
     def heads(self, now: float) -> list[tuple[int, Entry]]:
         """The first task of each route that could start now, with its rank (lower is more urgent), the first first."""
         found = []
-        for route, heaps in self._ready.items():
-            first: tuple[int, tuple[float, tuple[object, ...], str]] | None = None
-            for priority, heap in heaps.items():
-                while heap and not self._is_current(heap[0], route, priority):
-                    heapq.heappop(heap)
-                if heap:
-                    key = (self.effective(priority, heap[0][0], now), heap[0])
-                    first = key if first is None else min(first, key)
-            if first is not None:
-                found.append(first)
-        return [(rank, self.by_id[item[2]]) for rank, item in sorted(found)]
+        for kind in self.kinds.values():
+            heads = [head for line in kind.lines.values() if (head := line.head())]
+            found += sorted((self.effective(one.priority, one.arrival, now), one) for one in heads)[:1]
+        return sorted(found)
 
     def best(self, now: float, may_start: Callable[[Entry], bool]) -> Entry | None:
         """The task to start next among the routes that could start one: by priority, then by arrival. Whether one may
@@ -169,19 +271,10 @@ class Waiting:
         promoted = priority is Priority.LOW and now - arrival >= self.promote_after
         return int(Priority.NORMAL if promoted else priority)
 
-    def _is_current(self, item: tuple[float, tuple[object, ...], str], route: Route, priority: Priority) -> bool:
-        entry = self.by_id.get(item[2])
-        return (
-            entry is not None
-            and entry.queued
-            and entry.arrival == item[0]
-            and entry.route == route
-            and entry.priority is priority
-        )
-
-    def in_order(self, now: float) -> list[Entry]:
-        """All of them, as they would be served if nothing held them."""
-        return sorted(self, key=lambda e: (self.effective(e.priority, e.arrival, now), e.arrival, natural(e.task.id)))
+    def in_order(self, now: float) -> Iterator[Entry]:
+        """All of them, as they would be served if nothing held them; whoever needs the first few pays for those."""
+        lines = [*self._held.values(), *(line for kind in self.kinds.values() for line in kind.lines.values())]
+        return heapq.merge(*lines, key=lambda one: (self.effective(one.priority, one.arrival, now), one))
 
     def cycle(self, task: Task) -> list[str]:
         """The path of a dependency cycle that `task` would close: [a, b, a]; [] if there is none."""
@@ -198,7 +291,7 @@ class Waiting:
                 if entry is not None and one not in seen:
                     seen.add(one)
                     path.append(one)
-                    stack.append(iter(entry.task.dependencies))
+                    stack.append(iter(entry.dependencies))
                     break
             else:
                 stack.pop()

@@ -13,7 +13,7 @@ import pytest
 from helpers import python, read, until, write
 
 from orchestrator.config import Config
-from orchestrator.intake import BAD_LIMIT, DOUBT_LIMIT, EMPTY_SECONDS, Intake
+from orchestrator.intake import BAD_LIMIT, EMPTY_SECONDS, Intake
 from orchestrator.runs import Record, Result, write_record
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, Priority, State
@@ -382,7 +382,7 @@ def test_a_cycle_is_rejected_with_its_path_and_the_rest_of_it_waits(desk: Desk) 
 
 @pytest.mark.parametrize("bad", ["descriptoin: x\n", "description: [\n"])
 def test_good_files_are_read_before_a_bad_one_older_than_they_is_put_aside(desk: Desk, bad: str) -> None:
-    old = [f"bad_{n:03d}.yaml" for n in range(DOUBT_LIMIT // 2)]
+    old = [f"bad_{n:03d}.yaml" for n in range(50)]
     for name in old:
         os.utime(desk.drop(name, bad), (1000, 1000))
     desk.drop("good.yaml", "description: x\n")

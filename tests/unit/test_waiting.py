@@ -23,7 +23,7 @@ def entry(
     task_id: str, arrival: float = NOW, priority: Priority = NORMAL, not_before: float = 0.0, **fields: Any
 ) -> Entry:
     task = Task(id=task_id, description="x", **fields)
-    return Entry(task, f"{task_id}.yaml", arrival, (1, 1, 1), priority, Attempt(not_before=not_before))
+    return Entry(task, f"{task_id}.yaml", arrival, 1, priority, Attempt(not_before=not_before))
 
 
 def waiting(*entries: Entry) -> Waiting:
