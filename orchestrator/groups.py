@@ -123,12 +123,16 @@ def _enable(folder: str) -> bool:
             return True
         with suppress(FileExistsError):
             os.mkdir(f"{folder}/{_OURS}")
-        _write(f"{folder}/{_OURS}/cgroup.procs", "0")
+        # We, and whoever has started us: a command or a script that may be about to end.
+        mine = {str(os.getpid()), str(os.getppid())} & set(_read(f"{folder}/cgroup.procs").split())
+        for pid in mine:
+            _write(f"{folder}/{_OURS}/cgroup.procs", pid)
         try:
             _write(f"{folder}/cgroup.subtree_control", "+memory")
             return True
         except OSError:  # others are in it: a login session, a container's first process
-            _write(f"{folder}/cgroup.procs", "0")
+            for pid in mine:
+                _write(f"{folder}/cgroup.procs", pid)
             os.rmdir(f"{folder}/{_OURS}")
     except OSError:
         pass

@@ -217,7 +217,7 @@ class Pull:
         return done[0].result
 
     @contextmanager
-    def _hold(self, held: Held) -> Iterator[bool]:
+    def _hold(self, held: Held, patience: float = 1.0) -> Iterator[bool]:
         """Lock a run while something is reported on it; False if somebody else has it. Raises Refused if there is
         none."""
         if history.noted_run(self.queue.assignment_path(held.id, held.slot)) == held.number:
@@ -227,16 +227,17 @@ class Pull:
         except (FileNotFoundError, NotADirectoryError):  # all else may pass: a worker would give its task up
             raise Refused(self.lost(held) or f"{held.id}: there is no run {held.number} of it") from None
         try:
-            yield locks.take(fd, 1.0)
+            yield locks.take(fd, patience)
         finally:
             os.close(fd)
 
     # -- end what a worker has, without asking it -------------------------------------------
 
-    def end(self, held: Held, report: Report, still: Callable[[], bool] = lambda: True) -> Result | None:
-        """End a run in its worker's place; None if it is over, somebody reports on it now, or `still` says no."""
-        with self._hold(held) as is_ours:
-            if not is_ours or not still():
+    def end(self, held: Held, report: Report, still: Callable[[], bool] | None = None) -> Result | None:
+        """End a run in its worker's place; None if it is over, somebody reports on it now, or `still` says no: who
+        asks that looks again, and waits for nobody."""
+        with self._hold(held, 0.0 if still else 1.0) as is_ours:
+            if not is_ours or (still and not still()):
                 return None
             if self.lost(held):
                 if not plain.is_there(self.queue.path(State.ASSIGNED, held.id)):  # died after the commit
@@ -248,7 +249,7 @@ class Pull:
         """Bring a task back that somebody claimed who died before he wrote down that he has it."""
         numbers = self.queue.run_numbers(task_id)
         held = Held(task_id, "", 0, self.queue.run_folder(task_id, numbers[-1] if numbers else 0))
-        with self._hold(held) if numbers else nullcontext(True) as is_ours:
+        with self._hold(held, 0.0) if numbers else nullcontext(True) as is_ours:
             if is_ours and not self.queue.assignments().get(task_id):
                 try:
                     self.queue.release(task_id)

@@ -251,8 +251,8 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "text": ("please fix the login\n", "no mapping"),
     "comments": ("# later\n", "is empty but for comments"),
     "time beyond the calendar": ("description: x\ncreated_at: 0001-01-01T00:00:00+23:59\n", "created_at: "),
-    "key of 4 MB": (b"description: x\n? " + b"x" * 4_000_000 + b"\n: y\n", "unknown key 'xxx"),
-    "agent of 4 MB": (b"description: x\npreferred_agent: " + b"x" * 4_000_000, "unknown agent 'xxx"),
+    "key of 1 MB": (b"description: x\n? " + b"x" * 1_000_000 + b"\n: y\n", "unknown key 'xxx"),
+    "agent of 1 MB": (b"description: x\npreferred_agent: " + b"x" * 1_000_000, "unknown agent 'xxx"),
     "path of 1 MB": (b"description: x\ncontext_files: [" + b"a/" * 500_000 + b"]\n", "longer than 1,000 characters"),
     "page with a nul": ('description: x\ncontext_required: ["a\\0b"]\n', "context"),
 }

@@ -388,7 +388,9 @@ def test_a_torn_report_of_progress_is_passed_over(desk: TaskQueue) -> None:
     assert (desk.get_task_status(one).percent, desk.get_task_status(one).finding) == (60.0, "found")
 
 
-def test_a_stopped_worker_that_reports_holds_its_run(desk: TaskQueue) -> None:
+def test_a_stopped_worker_that_reports_holds_its_run_and_nobody_up(
+    desk: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody can tell whether it goes on in a moment; what it holds stays its own."""
     one = desk.create_task("x")
     take(desk)
@@ -403,7 +405,9 @@ def test_a_stopped_worker_that_reports_holds_its_run(desk: TaskQueue) -> None:
     child.send_signal(signal.SIGSTOP)
     watch = Watch(desk.pull)
     watch.look(0.0)
-    assert watch.look(STALE_SECONDS) == []
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "sleep", lambda seconds: pytest.fail("the dispatcher waited for it"))
+        assert watch.look(STALE_SECONDS) == []
     child.kill()
     child.communicate()
     until(lambda: watch.look(3 * STALE_SECONDS))
