@@ -6,44 +6,141 @@ import os
 import re
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from itertools import islice
 
 from orchestrator import plain
-from orchestrator.places import is_task_name
+from orchestrator.names import id_from_stem, id_problem
+from orchestrator.places import Places, is_task_name
 from orchestrator.states import ENDED, State
-
-if TYPE_CHECKING:
-    from orchestrator.spool import Spool
 
 _SEQUENTIAL = re.compile(r"task_\d+\.yaml")
 _STATED = re.compile(rb"^id:[ ]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+FEW = 1000  # names in pending/: so many are all looked at for one new id, and for whether the queue is full
 
 
-def next_id(queue: Spool) -> str:
-    """The next of task_001, task_002, …; the caller holds the lock of ids."""
-    hint_path = f"{queue.own}/last_id"
-    try:
-        with open(hint_path, encoding="ascii", opener=plain.opener) as file:
-            number = int(file.read())
-    except (OSError, ValueError):
-        number = _highest_number(queue)
-    others = stated(queue)
-    while True:
+def next_ids(queue: Places, count: int = 1) -> list[str]:
+    """The next of task_001, task_002, …; the caller holds the lock of ids.
+
+    While few wait, what files of other names state is read. While many do, whoever reads such a file says so (`met`),
+    and of two files with one id the later one is refused.
+    """
+    names = few(queue)
+    others = stated(queue) if names is not None else {}
+    number = _hint(queue, "last_id") or _highest_number(queue)
+    found: list[str] = []
+    tried = 0
+    while len(found) < count:
         number += 1
+        tried += 1
         task_id = f"task_{number:03d}"
         if task_id not in others and not _used(queue, task_id):
-            break
-    with suppress(OSError), open(hint_path, "w", encoding="ascii", opener=plain.opener) as file:
-        file.write(str(number))  # a hint: it may be wrong or gone
-    return task_id
+            found.append(task_id)
+        elif tried == len(found) + FEW:  # the hint is far behind
+            number = max(number, _highest_number(queue))
+    _keep(queue, "last_id", number)
+    return found
 
 
-def _used(queue: Spool, task_id: str) -> bool:
+def met(queue: Places, name: str, task_id: str) -> None:
+    """A file of another name states this id: it is not given to a new one, also while too many wait to be read."""
+    if name != f"{task_id}.yaml" and _SEQUENTIAL.fullmatch(f"{task_id}.yaml"):
+        number = int(task_id[5:])
+        if number > _hint(queue, "last_id") and number < 10**12:
+            _keep(queue, "last_id", number)
+
+
+def few(queue: Places) -> list[str] | None:
+    """The names in pending/, unless they are many: a folder of a million is not listed for one new task."""
+    try:
+        with os.scandir(f"{queue.tasks}/{State.PENDING}") as entries:
+            names = [entry.name for entry in islice(entries, FEW + 1)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return names if len(names) <= FEW else None
+
+
+def room(queue: Places, wanted: int, max_size: int) -> bool:
+    """Whether so many more may wait; the caller holds the lock of ids.
+
+    While many wait, they are counted again when half of the room that was seen last has been taken: what people drop
+    meanwhile is not refused by anybody, and is counted then.
+    """
+    if (names := few(queue)) is not None:
+        return sum(map(is_task_name, names)) + wanted <= max_size
+    known, left = _hints(queue, "room", 2)
+    if known != max_size or left < wanted:
+        free = max_size - queue.count(State.PENDING)
+        if free < wanted:
+            return False
+        left = (free + wanted) // 2
+    _keep(queue, "room", max_size, left - wanted)
+    return True
+
+
+def _hint(queue: Places, name: str) -> int:
+    return _hints(queue, name, 1)[0]
+
+
+def _hints(queue: Places, name: str, count: int) -> list[int]:
+    """Numbers that were kept; they may be wrong or gone."""
+    try:
+        with open(f"{queue.own}/{name}", encoding="ascii", opener=plain.opener) as file:
+            found = [max(0, int(word)) for word in file.read(100).split()]
+    except (OSError, ValueError):
+        found = []
+    return found if len(found) == count else [0] * count
+
+
+def _keep(queue: Places, name: str, *numbers: int) -> None:
+    with suppress(OSError), open(f"{queue.own}/{name}", "w", encoding="ascii", opener=plain.opener) as file:
+        file.write(" ".join(map(str, numbers)))
+
+
+def _used(queue: Places, task_id: str) -> bool:
     # A folder in runs/ outlives a task file that somebody deleted; its id is not given twice.
     return bool(queue.state_of(task_id) or plain.is_there(f"{queue.runs}/{task_id}") or queue.archived(task_id))
 
 
-def stated(queue: Spool) -> dict[str, str]:
+def file_of(queue: Places, task_id: str) -> str:
+    """The name of the file in pending/ that is this task's; "" if none is.
+
+    One that bears the id is looked at first, and nothing else. Only if it is not there, or states another id, all files
+    of other names are searched for this one: about a second for 100,000 of them.
+    """
+    if id_problem(task_id):
+        return ""
+    folder = f"{queue.tasks}/{State.PENDING}"
+    for name in (f"{task_id}.yaml", f"{task_id}.yml"):
+        if plain.is_there(f"{folder}/{name}") and stated_by(f"{folder}/{name}") in ("", task_id):
+            return name
+    wanted = task_id.encode()
+    for name in queue.names(State.PENDING):
+        if _SEQUENTIAL.fullmatch(name) or not is_task_name(name):
+            continue
+        head = _head(f"{folder}/{name}")
+        if (wanted in head and _id_in(head, name) == task_id) or _named_like(name, head) == task_id:
+            return name
+    return ""
+
+
+def _named_like(name: str, head: bytes) -> str:
+    """The id that a file has from its name, if that cannot be one as it is and it states none."""
+    stem = name.rpartition(".")[0]
+    return id_from_stem(stem) if id_problem(stem) and not _STATED.search(head) else ""
+
+
+def _id_in(head: bytes, name: str) -> str:
+    from orchestrator.errors import InvalidTask
+    from orchestrator.task import parse
+
+    try:
+        return parse(head, name.rpartition(".")[0]).id
+    except InvalidTask:  # it is no task, or longer than this: its own words count
+        match = _STATED.search(head)
+        return match[1].decode("utf-8", "replace") if match else ""
+
+
+def stated(queue: Places) -> dict[str, str]:
     """Ids that files of other names in pending/ state (`login.yaml` with `id: task_007`) → the name."""
     found = {}
     for name in queue.names(State.PENDING):
@@ -55,20 +152,24 @@ def stated(queue: Spool) -> dict[str, str]:
 
 def stated_by(path: str) -> str:
     """The id that a file states, whatever else it may be; "" if it states none."""
+    match = _STATED.search(_head(path))
+    return match[1].decode("utf-8", "replace") if match else ""
+
+
+def _head(path: str) -> bytes:
     try:
         fd = plain.opener(path, os.O_RDONLY)  # without a file object: a thousand of them are read for one new id
         try:
-            match = _STATED.search(os.read(fd, 4096))
+            return os.read(fd, 4096)
         finally:
             os.close(fd)
     except OSError as error:
         if not plain.is_lasting(error):
             raise
-        return ""
-    return match[1].decode("utf-8", "replace") if match else ""
+        return b""
 
 
-def _highest_number(queue: Spool) -> int:
+def _highest_number(queue: Places) -> int:
     names = [name for state in State for name in queue.names(state)]
     for folder in (queue.runs, *(f"{queue.archive}/{m}/{s}" for m in _listed(queue.archive) for s in ENDED)):
         names += _listed(folder)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from orchestrator import config, history, progress, runs
 from orchestrator.errors import InvalidTask, NotFound, OrchestrateError
 from orchestrator.names import PRIORITIES, count_problem, natural, nearest, printable
-from orchestrator.places import is_slot
+from orchestrator.places import is_slot, is_task_name
 from orchestrator.reading import read_bytes
 from orchestrator.runs import epoch, utc
 from orchestrator.spool import Spool
@@ -19,6 +21,8 @@ from orchestrator.task import Task, parse
 from orchestrator.waiting import Entry, Waiting, stamp_of
 
 STATUSES = ("pending", "assigned", "running", "completed", "failed", "review")
+IN_ORDER = 1000  # of so many that wait all are read, to list them as they would be served; more are listed by name
+NEIGHBOURS = 100  # while no more wait, `why` looks at what the others are, too
 FILTERS = ("status", "task_type", "agent_id", "priority", "created_after", "created_before", "limit")
 
 
@@ -59,14 +63,15 @@ class Looking(Spool):
         """What is known of it now. Raises NotFound."""
         state = self.require(task_id)
         for _ in range(10):  # it may move on while we look
-            found = self._status(state, task_id)
+            found = self._status(state, task_id, self._default_priority())
             if found is not None:
                 return found
             state = self.require(task_id)
         raise NotFound(f"{task_id}: moves too fast; look again")
 
     def list_tasks(self, status: str = "") -> list[TaskStatus]:
-        """All tasks, or those of one status: what waits first, as it would be served, then as it goes on."""
+        """All tasks, or those of one status: what waits first, as it would be served (of more than 1,000: by the names
+        of their files), then as it goes on."""
         return self.query_tasks({"status": status} if status else {})
 
     def query_tasks(self, filters: Mapping[str, Any] | None = None) -> list[TaskStatus]:
@@ -90,10 +95,11 @@ class Looking(Spool):
             checked_limit(limit, 0)
         after, before = (_moment(key, wanted.pop(key, None)) for key in ("created_after", "created_before"))
         found: list[TaskStatus] = []
+        normal = self._default_priority()
         for state, task_id in self._those(status):
             if limit is not None and len(found) >= limit:
                 break
-            one = self._status(state, task_id)
+            one = self._status(state, task_id, normal)
             if one is None or status not in ("", one.status):
                 continue
             if any(str(getattr(one, key)) != str(value) for key, value in wanted.items()):
@@ -129,22 +135,48 @@ class Looking(Spool):
     def index(self, now: float, invalid: dict[str, str] | None = None) -> Waiting:
         """pending/, read as the dispatcher reads it, touching nothing. What is no task goes to `invalid`: the name of
         its file → why it will be rejected."""
-        settings = config.load_or_last(self.root)[0].queue
+        return self.index_of((entry.name for entry in self.pending_files()), now, invalid)
+
+    def index_of(
+        self, names: Iterable[str], now: float, invalid: dict[str, str] | None = None,
+        settings: config.QueueConfig | None = None,
+    ) -> Waiting:  # fmt: skip
+        """`index`, of these files alone. `settings`: if they have been read already."""
+        settings = settings or config.load_or_last(self.root)[0].queue
         waiting = Waiting(settings.promote_low_after_minutes * 60)
-        for entry in self.pending_files():
+        for name in names:
+            path = f"{self.tasks}/{State.PENDING}/{name}"
             try:
-                status = entry.stat(follow_symlinks=False)
-                task = parse(read_bytes(entry.path), entry.name.rpartition(".")[0])
+                status = os.lstat(path)
+                task = parse(read_bytes(path), name.rpartition(".")[0])
             except FileNotFoundError:
                 continue
             except InvalidTask as reason:
                 if invalid is not None:
-                    invalid[entry.name] = str(reason)
+                    invalid[name] = str(reason)
                 continue
             priority = settings.default_priority if task.priority is None else task.priority
-            one = Entry(task, entry.name, status.st_mtime, stamp_of(status), priority, history.attempts(self, task.id))
+            one = Entry(task, name, status.st_mtime, stamp_of(status), priority, history.attempts(self, task.id))
             waiting.put(one, [d for d in task.dependencies if self.ended_as(d) is not State.COMPLETED], now)
         return waiting
+
+    def beside(self, name: str, now: float, invalid: dict[str, str] | None = None) -> Waiting:
+        """What waits, as far as it is looked at to say who would do the task of this file of pending/ ("": of another):
+        all while few wait; of more than NEIGHBOURS it alone."""
+        if self.few_files(NEIGHBOURS):
+            return self.index(now, invalid)
+        return self.index_of([name] if name else [], now, invalid)
+
+    def few_files(self, most: int) -> bool:
+        """Whether not more than so many files wait; of more, no more are looked at."""
+        return sum(1 for _ in islice(self.pending_files(), most + 1)) <= most
+
+    def by_name(self) -> Iterator[str]:
+        """The names of the files that wait, in the order of names; who takes the first few pays for few."""
+        names = [name for name in self.names(State.PENDING) if is_task_name(name)]
+        heapq.heapify(names)
+        while names:
+            yield heapq.heappop(names)
 
     def ended_as(self, task_id: str) -> State | None:
         """A task's folder; of an archived one, the folder it was in."""
@@ -162,18 +194,24 @@ class Looking(Spool):
             if status in ("", str(state)) or (status == "running" and state is State.ASSIGNED):
                 yield from ((state, one) for one in self.ids(state))
 
-    def _waiting(self) -> list[str]:
-        """Ids of what waits, as it would be served if nothing held it. What is no task is passed over."""
+    def _waiting(self) -> Iterator[str]:
+        """Ids of what waits, as it would be served if nothing held it; of more than IN_ORDER, in the order of names.
+        What is no task is passed over."""
         normal = self._default_priority()
+        in_order = self.few_files(IN_ORDER)
         rows = []
-        for entry in self.pending_files():
+        for name in self.by_name():
+            path = f"{self.tasks}/{State.PENDING}/{name}"
             try:
-                task = parse(read_bytes(entry.path), entry.name.rpartition(".")[0])
-                arrival = entry.stat(follow_symlinks=False).st_mtime
+                task = parse(read_bytes(path), name.rpartition(".")[0])
+                arrival = os.lstat(path).st_mtime
             except (InvalidTask, OSError):
                 continue
+            if not in_order:
+                yield task.id
+                continue
             rows.append((normal if task.priority is None else task.priority, arrival, natural(task.id), task.id))
-        return [row[-1] for row in sorted(rows)]
+        yield from (row[-1] for row in sorted(rows))
 
     def _default_priority(self) -> Priority:
         return config.load_or_last(self.root)[0].queue.default_priority
@@ -184,11 +222,11 @@ class Looking(Spool):
         if state is State.PENDING and not os.path.lexists(path):
             from orchestrator import ids
 
-            path = f"{self.tasks}/{state}/{ids.stated(self).get(task_id, f'{task_id}.yaml')}"
+            path = f"{self.tasks}/{state}/{ids.file_of(self, task_id) or f'{task_id}.yaml'}"
         return path
 
-    def _status(self, state: State, task_id: str) -> TaskStatus | None:
-        """None if it is not there any more."""
+    def _status(self, state: State, task_id: str, normal: Priority) -> TaskStatus | None:
+        """None if it is not there any more. `normal`: of what states no priority."""
         path = self._path(state, task_id)
         try:
             arrival = os.stat(path).st_mtime
@@ -197,7 +235,7 @@ class Looking(Spool):
             task = Task(id=task_id, description=f"(cannot be read: {problem})")
         except OSError:
             return None
-        priority = self._default_priority() if task.priority is None else task.priority
+        priority = normal if task.priority is None else task.priority
         status = TaskStatus(task_id, str(state), task.title, priority.name.lower(), task.task_type or "")
         if state is State.PENDING:
             attempt = history.attempts(self, task_id)

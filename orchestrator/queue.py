@@ -99,14 +99,14 @@ class TaskQueue(Looking):
         }
         return self.add(content, **{k: v for k, v in {**given, **fields}.items() if v is not None})
 
-    add_task = create_task
+    add_task, create_tasks = create_task, Looking.add_tasks
 
-    def put(self, fields: Mapping[str, Value], max_size: int = 1000, unique: bool = False) -> str:
+    def put_all(self, rows: Sequence[Mapping[str, Value]], max_size: int = 1000, unique: bool = False) -> list[str]:
         """As the spool does it; and the next claim here knows of it."""
-        task_id = super().put(fields, max_size, unique)
+        added = super().put_all(rows, max_size, unique)
         if self._intake is not None:
-            self._intake.look([f"{task_id}.yaml"], time.time())
-        return task_id
+            self._intake.look([f"{task_id}.yaml" for task_id in added], time.time())
+        return added
 
     # -- work -------------------------------------------------------------------------------
 

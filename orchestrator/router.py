@@ -6,7 +6,7 @@ reads is the one that was acted on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from orchestrator.agents.base import Agent
@@ -269,15 +269,16 @@ def why_waiting(
     now: float,
     state_of: Callable[[str], State | None],
     clock: Callable[[float], str],
-    rejected: Mapping[str, str],
+    rejected: Callable[[str], str],
 ) -> str:
-    """The honest reason, in words a user can read. `clock` writes a moment as his time of day."""
+    """The honest reason, in words a user can read. `clock` writes a moment as his time of day; `rejected` says of an id
+    why that was no task, or ""."""
     held = []
     for one in sorted(entry.unmet):
         state = state_of(one)
         words = {State.ASSIGNED: "running", State.PENDING: "waiting", State.REVIEW: "in review"}
         if state is None:
-            held.append(f"{one} ({rejected[one]})" if one in rejected else f"{one} (no such task)")
+            held.append(f"{one} ({rejected(one) or 'no such task'})")
         elif state is not State.COMPLETED:
             held.append(f"{one} ({words.get(state, str(state))})")
     if held:

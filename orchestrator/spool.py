@@ -17,19 +17,22 @@ This module loads in a few milliseconds (no YAML, no pydantic): `orchestrate add
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from orchestrator import events, files, ids, locks, plain
-from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, QueueFull, Refused
-from orchestrator.names import agent_problem, id_problem, nearest, numbered, printable, title_of
-from orchestrator.places import Places, beside_config, find_root, is_task_name
+from orchestrator.adding import Adding
+from orchestrator.errors import NotFound, Refused
+from orchestrator.names import nearest, numbered, printable
+from orchestrator.places import find_root, is_task_name
 from orchestrator.states import MOVES, State
 from orchestrator.together import Together
 from orchestrator.writing import Value, to_yaml
 
+HINT_LIMIT = 5000  # files: among more, the nearest id to a wrong one is not looked for
 
-class Spool(Places):
+
+class Spool(Adding):
     """A queue of files below `root`. Any number of processes may use it at once.
 
     Spool("/path/to/project").add({"description": "Fix the login"})  →  "task_001"
@@ -37,53 +40,7 @@ class Spool(Places):
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
-        self._drafts = f"{self.tasks}/.drafts"
         self._together = Together()
-
-    def make_folders(self) -> None:
-        """All folders of the spool; those that are there already stay as they are. Raises OSError if the root
-        itself is gone: nobody wants it back."""
-        states = (f"{self.tasks}/{state}" for state in State)
-        files.make_folders(self.tasks, *states, self.runs, self._drafts, self.own, f"{self.own}/events", sync=True)
-
-    # -- add --------------------------------------------------------------------------------
-
-    def add(self, task: str | Mapping[str, Value], **fields: Value) -> str:
-        """Add a task, durably: its description, or all its fields; its id (`task_001`, … if none is given).
-
-        Any number of processes at once get different ids. While config.yaml is broken, its last good version
-        counts. Raises InvalidTask, AlreadyExists, QueueFull, NotFound (the root); nothing was added then.
-        """
-        from orchestrator import config
-        from orchestrator.task import parse
-
-        if not os.path.isdir(self.root):
-            raise NotFound(f"{self.root}: no such folder")
-        values = {**(task if isinstance(task, Mapping) else {"description": task}), **fields}
-        wanted = parse(to_yaml(values), "task").preferred_agent
-        max_size, unique, known = config.brief(config.load_or_last(self.root)[0])
-        if problem := agent_problem(wanted or "", known and [*known, *beside_config(self.root)]):
-            raise InvalidTask(problem)
-        return self.put(values, max_size, unique)
-
-    def put(self, fields: Mapping[str, Value], max_size: int = 1000, unique: bool = False) -> str:
-        """`add` for fields that were checked already; loads no YAML parser and no models."""
-        if (given := str(fields.get("id") or "")) and (problem := id_problem(given)):
-            raise InvalidTask(f"id {problem}")
-        self.make_folders()
-        with locks.locked(f"{self.own}/ids.lock"):
-            if len(self.names(State.PENDING)) >= max_size <= self.count(State.PENDING):  # to list is cheaper
-                raise QueueFull(f"{max_size} tasks wait already (queue.max_size in config.yaml); nothing was added")
-            task_id = given or (ids.unique_id() if unique else ids.next_id(self))
-            if given and (taken := self.state_of(given) or self.archived(given)):
-                raise AlreadyExists(f"{given}: a task of that id exists ({taken}); choose another id")
-            content = to_yaml({**fields, "id": task_id} if given else {"id": task_id, **fields})
-            files.publish(self.path(State.PENDING, task_id), content, drafts=self._drafts)
-        files.sync_folder(f"{self.tasks}/{State.PENDING}")
-        if not locks.is_locked(f"{self.own}/dispatcher.lock"):  # else it sees the file, and tells
-            said = fields.get("description") or fields.get("content") or f"Run: {fields.get('run')}"
-            events.record(self.own, "submitted", task_id, title_of(str(said)))
-        return task_id
 
     # -- move -------------------------------------------------------------------------------
 
@@ -223,16 +180,15 @@ class Spool(Places):
 
     def require(self, task_id: str) -> State:
         """The state of a task. Raises NotFound with the nearest id."""
-        state = self.state_of(task_id) or (State.PENDING if task_id in ids.stated(self) else None)
+        state = self.state_of(task_id)
+        if state is None and (where := self.archived(task_id)):
+            raise NotFound(f"{printable(task_id)}: archived as {os.path.relpath(where, self.root)}")
+        if state is None and ids.file_of(self, task_id):
+            state = State.PENDING
         if state is None:
-            everywhere = [one for state in State for one in self.ids(state)]
-            hint = nearest(task_id, everywhere)
-            where = self.archived(task_id)
-            raise NotFound(
-                f"{printable(task_id)}: archived as {os.path.relpath(where, self.root)}"
-                if where
-                else f"{printable(task_id)}: no such task{hint}"
-            )
+            few = sum(len(self.names(state)) for state in State) < HINT_LIMIT
+            everywhere = [one for state in State if few for one in self.ids(state)]
+            raise NotFound(f"{printable(task_id)}: no such task{nearest(task_id, everywhere)}")
         return state
 
     def mark(self, task_id: str, word: str, note: str = "") -> None:
@@ -282,7 +238,7 @@ class Spool(Places):
         target = self.result_path(State.FAILED, task_id)
         if plain.is_there(self.path(State.FAILED, task_id)):
             raise Refused(f"{task_id}: tasks/failed/ holds a file of that id already; move it away first")
-        name = ids.stated(self).get(task_id) if self.state_of(task_id) is None else f"{task_id}.yaml"
+        name = f"{task_id}.yaml" if state is State.REVIEW else ids.file_of(self, task_id) or f"{task_id}.yaml"
         files.replace(target, result)
         files.sync_folder(os.path.dirname(target))  # the move is the commit: what belongs to it is durable before
         try:

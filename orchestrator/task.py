@@ -5,6 +5,7 @@ The JSON Schema that editors use is generated from this model (`orchestrator/sch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from orchestrator.errors import InvalidTask
 from orchestrator.names import PRIORITIES, id_from_stem, id_problem, natural, nearest, path_problem, printable, title_of
 from orchestrator.reading import line_of, parse_mapping
 from orchestrator.states import Priority
+from orchestrator.writing import Value, to_yaml
 
 ALIASES = {"content": "description", "preferred_agent_type": "preferred_agent"}
 
@@ -159,7 +161,30 @@ def parse(content: bytes, stem: str) -> Task:
 
     Raises InvalidTask with one line that says what is wrong and what to write.
     """
-    values = parse_mapping(content)
+    return _of(parse_mapping(content), stem, content)
+
+
+def check(fields: Mapping[str, Value]) -> Task:
+    """The task that these fields are once they are written down. Raises InvalidTask.
+
+    Words, numbers and lists of words are read as they were written (`writing.to_yaml`), and need not be written for it.
+    """
+    if all(map(_is_simple, fields.values())):
+        return _of({key: value for key, value in fields.items() if value is not None}, "task", b"")
+    return parse(to_yaml(fields), "task")
+
+
+def _is_simple(value: object) -> bool:
+    if type(value) in (list, tuple):
+        return all(map(_is_text, value))  # type: ignore[call-overload]
+    return value is None or type(value) in (int, bool) or _is_text(value)
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and len(value) < 10_000 and value.replace("\n", "").isprintable()
+
+
+def _of(values: dict[str, Any], stem: str, content: bytes) -> Task:
     for alias, name in ALIASES.items():
         if alias in values:
             if name in values:

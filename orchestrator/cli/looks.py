@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,7 @@ def status(
     page.show(root(), as_json)
 
 
+PAGE = 200  # rows, if nobody says how many
 STATES = ("pending", "running", "completed", "failed", "review", "rejected")
 WORDS = {"assigned": ("running",), "waiting": ("pending",), "active": ("pending", "running"),
          "ended": ("completed", "failed", "review"), "all": STATES, **{one: (one,) for one in STATES}}  # fmt: skip
@@ -57,12 +58,22 @@ def tasks(
     since: Annotated[str, typer.Option("--since", help="Changed after: 2h, 3d, or 2025-01-15.")] = "",
     until: Annotated[str, typer.Option("--until", help="Changed before.")] = "",
     limit: Annotated[
-        int | None,
-        typer.Option("--limit", "-n", metavar="N", help="At most so many rows; of what has ended, the newest.", min=1),
-    ] = None,
+        int,
+        typer.Option(
+            "--limit", "-n", metavar="N", help="At most so many rows; of what has ended, the newest. 0: all.", min=0
+        ),
+    ] = PAGE,
+    offset: Annotated[
+        int, typer.Option("--offset", metavar="N", help="Leave out so many rows before them.", min=0)
+    ] = 0,
     as_json: Json = False,
 ) -> None:
-    """List tasks, each with why it is where it is.
+    """List tasks, each with why it is where it is: what waits, in the order in which it would be served; what runs; what
+    has ended, the newest.
+
+    Of more than 1,000 that wait a page is listed by the names of their files, and only those of the page are read. A
+    filter (--type, --agent, --priority, --since) reads as many as it takes to fill the page. Whether there are more is
+    said on standard error.
 
     Example: orchestrate tasks --status active
     """
@@ -81,22 +92,18 @@ def tasks(
         raise WrongUsage(f"--priority {printable(priority)!r}: write high, normal or low")
     from orchestrator.runs import epoch
 
-    rows = [
-        row
-        for row in Views(root()).rows(wanted)
-        if (not task_type or row["type"] == task_type)
-        and (not agent or agent in (row["agent"], row.get("agent_id")))
-        and (not priority or row["priority"] == words.get(priority, priority.lower()))
-        and first <= (epoch(row["since"]) or last) <= last
-    ]
-    if limit:  # what waits and runs first, in its order; of what has ended, the newest
+    def keep(row: dict[str, Any]) -> bool:
+        return (
+            (not task_type or row["type"] == task_type)
+            and (not agent or agent in (row["agent"], row.get("agent_id")))
+            and (not priority or row["priority"] == words.get(priority, priority.lower()))
+            and first <= (epoch(row["since"]) or last) <= last
+        )
 
-        def rank(place: int) -> tuple[bool, float, int]:
-            row = rows[place]
-            live = row["state"] in WORDS["active"]
-            return (not live, 0.0 if live else -epoch(row["since"]), place if live else -place)
-
-        rows = [rows[place] for place in sorted(sorted(range(len(rows)), key=rank)[:limit])]
+    is_any = not (task_type or agent or priority or since or until)
+    rows, more = Views(root()).page(wanted, None if is_any else keep, offset, limit)
+    if more:
+        print(f"orchestrate: there are more: --offset {offset + limit}, or --limit 0 for all", file=sys.stderr)
     if as_json:
         put(rows)
         return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 
 from orchestrator import ids, plain
 from orchestrator.errors import Refused
@@ -13,11 +14,11 @@ from orchestrator.spool import Spool
 from orchestrator.states import State
 
 
-def listed(places: Places) -> Iterator[tuple[str, str]]:
-    """(file name, reason) of each."""
-    for name in places.names(State.REJECTED):
-        if not name.endswith(".reason.txt") and not name.startswith("."):
-            yield name, reason_of(f"{places.tasks}/{State.REJECTED}/{name}")
+def names(places: Places) -> list[str]:
+    """The files that are no task."""
+    return [
+        name for name in places.names(State.REJECTED) if not name.endswith(".reason.txt") and not name.startswith(".")
+    ]
 
 
 def reason_of(path: str) -> str:
@@ -30,14 +31,23 @@ def reason_of(path: str) -> str:
 
 
 def find(places: Places, task_id: str) -> tuple[str, str] | None:
-    """(file, reason) of what was rejected under this id or file name, the last one; None if nothing was."""
+    """(file, reason) of what was rejected under this id or file name, the last one; None if nothing was. What bears the
+    name is looked for first; only if nothing does, the files are read."""
+    return by_name(places, task_id) or _last(places, lambda path: ids.stated_by(path) == task_id)
+
+
+def by_name(places: Places, task_id: str) -> tuple[str, str] | None:
+    """`find`, by names alone."""
+    return _last(places, lambda path: task_id in (name := os.path.basename(path), name.rpartition(".")[0]))
+
+
+def _last(places: Places, is_it: Callable[[str], bool]) -> tuple[str, str] | None:
     found = []
     for name in places.names(State.REJECTED):
         path = f"{places.tasks}/{State.REJECTED}/{name}"
-        if not os.path.lexists(f"{path}.reason.txt") or not os.path.lexists(path):
-            continue
-        if task_id in (name, name.rpartition(".")[0]) or ids.stated_by(path) == task_id:
-            found.append((os.lstat(path).st_mtime_ns, path))
+        if not name.endswith(".reason.txt") and is_it(path) and os.path.lexists(f"{path}.reason.txt"):
+            with suppress(FileNotFoundError):
+                found.append((os.lstat(path).st_mtime_ns, path))
     return (max(found)[1], reason_of(max(found)[1])) if found else None
 
 
@@ -49,6 +59,6 @@ def what_to_do(path: str) -> str:
 
 def refuse(queue: Spool, task_id: str) -> None:
     """Raises Refused if this is no task of the queue, but was rejected."""
-    here = queue.state_of(task_id) is not None or task_id in ids.stated(queue) or queue.archived(task_id)
+    here = queue.state_of(task_id) is not None or queue.archived(task_id) or ids.file_of(queue, task_id)
     if not here and (found := find(queue, task_id)):
         raise Refused(f"{printable(task_id)}: was rejected: {found[1]}; {what_to_do(found[0])}")

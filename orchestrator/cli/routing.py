@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from orchestrator.cli.base import put
@@ -92,7 +93,8 @@ def show_why(root: str, task_id: str, as_json: bool) -> None:
     state, path = views.find(task_id)
     reason = views.reason(task_id, state, path)
     task = views.task_at(path, task_id)
-    rows = CapabilityRouter(views.agents()).weigh_beside(views.waiting(), task, views.now)
+    waiting = views.queue.beside(os.path.basename(path) if state is State.PENDING else "", views.now)
+    rows = CapabilityRouter(views.agents()).weigh_beside(waiting, task, views.now)
     shown = "running" if state is State.ASSIGNED else str(state)
     if as_json:
         put({

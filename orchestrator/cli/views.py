@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
+import heapq
 import os
 import re
 import time
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
-from orchestrator import history, progress, router, runs
+from orchestrator import history, ids, progress, router, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.settings import usable
 from orchestrator.cli.status import dispatcher, flat, halted, how_far
 from orchestrator.errors import InvalidTask, OrchestrateError
-from orchestrator.looking import Looking
+from orchestrator.looking import IN_ORDER, Looking
 from orchestrator.names import printable
 from orchestrator.places import Places, is_slot
 from orchestrator.reading import read_bytes
@@ -66,11 +68,11 @@ class Views:
     def state_of(self, task_id: str) -> State | None:
         """A task's folder; of an archived one, the folder it was in."""
         state = self.queue.ended_as(task_id)
-        return State.PENDING if state is None and task_id in self.waiting().by_id else state
+        return State.PENDING if state is None and ids.file_of(self.queue, task_id) else state
 
-    @functools.cached_property
-    def _rejected(self) -> dict[str, str]:
-        return {name.rpartition(".")[0]: f"rejected: {reason}" for name, reason in rejects.listed(self.queue)}
+    def _rejected(self, task_id: str) -> str:
+        found = rejects.by_name(self.queue, task_id)
+        return f"rejected: {found[1]}" if found else ""
 
     def why(self, entry: Entry, agents: list[AgentView]) -> str:
         """Why a waiting task does not run."""
@@ -83,34 +85,70 @@ class Views:
 
     # -- rows -------------------------------------------------------------------------------
 
-    def rows(self, states: set[str]) -> list[dict[str, Any]]:
-        """One row a task, in the order of its life; `states` as the user named them."""
-        found: list[dict[str, Any]] = []
+    def page(
+        self, states: set[str], keep: Callable[[dict[str, Any]], bool] | None = None, offset: int = 0, limit: int = 0
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """One row a task, of those in these states (as the user named them) that `keep` takes: first what waits and
+        runs, then what has ended, the newest first; from the `offset`th on, at most `limit` (0: all). Shown in the order
+        of a task's life. And whether there are more.
+
+        Of more than IN_ORDER tasks that wait, those of a page are read; they come in the order of their files' names.
+        """
+        end = offset + limit + 1 if limit else 1 << 60
+        rows = list(islice(filter(keep, self._live(states)), end))
+        if len(rows) < end and (past := self._past(states, 0 if keep else end - len(rows))):
+            found = list(filter(keep, past))
+            newest = sorted(range(len(found)), key=lambda place: (-runs.epoch(found[place]["since"]), -place))
+            taken = newest[max(0, offset - len(rows)) : end - len(rows) - 1 if limit else None]
+            more = bool(limit) and len(rows) + len(found) > offset + limit
+            return rows[offset:] + [found[place] for place in sorted(taken)], more
+        return rows[offset : end - 1], len(rows) >= end
+
+    def _live(self, states: set[str]) -> Iterator[dict[str, Any]]:
         if "pending" in states:
             agents = self.agents()
-            for entry in self.waiting().in_order(self.now):
-                priority = entry.priority
-                found.append(
-                    self._row("pending", entry.task, entry.arrival, self.why(entry, agents), priority=priority)
-                )
-            for name, reason in self.invalid.items():
-                found.append(self._bare("pending", printable(name), 0.0, f"will be rejected: {reason}"))
-        if "running" in states:
-            for task_id in self.queue.ids(State.ASSIGNED):
-                path = self.queue.path(State.ASSIGNED, task_id)
-                reason, said = self._who(task_id)
-                task = self.task_at(path, task_id)
-                since = runs.epoch(flat(self.queue.assignment_path(task_id, said[0])).get("assigned_at"))
-                found.append({**self._row("running", task, since, reason), "agent": said[1], "agent_id": said[0]})
-        for state in ENDED:
-            if str(state) in states:
-                found += [self._ended(state, task_id) for task_id in self.queue.ids(state)]
+            if self.queue.few_files(IN_ORDER):
+                yield from (self._waits(entry, agents) for entry in self.waiting().in_order(self.now))
+                for name, reason in self.invalid.items():
+                    yield self._bare("pending", printable(name), 0.0, f"will be rejected: {reason}")
+            else:
+                for name in self.queue.by_name():
+                    for entry in self.queue.index_of([name], self.now, self.invalid, self.config.queue):
+                        yield self._waits(entry, agents)
+                    if name in self.invalid:
+                        yield self._bare("pending", printable(name), 0.0, f"will be rejected: {self.invalid[name]}")
+        for task_id in self.queue.ids(State.ASSIGNED) if "running" in states else ():
+            path = self.queue.path(State.ASSIGNED, task_id)
+            reason, said = self._who(task_id)
+            task = self.task_at(path, task_id)
+            since = runs.epoch(flat(self.queue.assignment_path(task_id, said[0])).get("assigned_at"))
+            yield {**self._row("running", task, since, reason), "agent": said[1], "agent_id": said[0]}
+
+    def _waits(self, entry: Entry, agents: list[AgentView]) -> dict[str, Any]:
+        return self._row("pending", entry.task, entry.arrival, self.why(entry, agents), priority=entry.priority)
+
+    def _past(self, states: set[str], most: int) -> list[dict[str, Any]]:
+        """What has ended, and what is no task, by state and name; the newest `most` (0: all), if that saves much."""
+        names = [(state, name) for state in ENDED if str(state) in states for name in self.queue.ids(state)]
         if "rejected" in states:
-            for name, reason in sorted(rejects.listed(self.queue)):
-                path = f"{self.queue.tasks}/{State.REJECTED}/{name}"
-                when = os.lstat(path).st_mtime if os.path.lexists(path) else 0.0
-                found.append(self._bare("rejected", printable(name), when, reason))
-        return found
+            names += [(State.REJECTED, name) for name in sorted(rejects.names(self.queue))]
+        if most and len(names) > most + IN_ORDER:
+            age = heapq.nlargest(most, range(len(names)), key=lambda place: self._ended_at(*names[place]))
+            names = [names[place] for place in sorted(age)]
+        return [self._no_task(name) if state is State.REJECTED else self._ended(state, name) for state, name in names]
+
+    def _ended_at(self, state: State, name: str) -> float:
+        """When its verdict was written; from one look at it."""
+        path = f"{self.queue.tasks}/{state}/{name}"
+        try:
+            return os.lstat(path if state is State.REJECTED else f"{path}_result.yaml").st_mtime
+        except OSError:
+            return 0.0
+
+    def _no_task(self, name: str) -> dict[str, Any]:
+        path = f"{self.queue.tasks}/{State.REJECTED}/{name}"
+        when = os.lstat(path).st_mtime if os.path.lexists(path) else 0.0
+        return self._bare("rejected", printable(name), when, rejects.reason_of(path))
 
     def _who(self, task_id: str) -> tuple[str, tuple[str, str, int]]:
         """Who has a claimed task, in words and as its assignment says."""
@@ -170,11 +208,12 @@ class Views:
 
     def find(self, task_id: str) -> tuple[State, str]:
         """State and file of a task, also of one whose file bears another name. Raises NotFound."""
-        if self.queue.state_of(task_id) is None and (entry := self.waiting().by_id.get(task_id)):
-            return State.PENDING, f"{self.queue.tasks}/{State.PENDING}/{entry.name}"
-        if self.queue.state_of(task_id) is None and (path := self.queue.archived(task_id)):
+        state = self.queue.state_of(task_id)
+        if state is None and (path := self.queue.archived(task_id)):
             return State(os.path.basename(os.path.dirname(path))), path
-        if self.queue.state_of(task_id) is None and (rejected := rejects.find(self.queue, task_id)):
+        if state in (None, State.PENDING) and (name := ids.file_of(self.queue, task_id)):
+            return State.PENDING, f"{self.queue.tasks}/{State.PENDING}/{name}"
+        if state is None and (rejected := rejects.find(self.queue, task_id)):
             return State.REJECTED, rejected[0]
         state = self.queue.require(task_id)
         return state, self.queue.path(state, task_id)
@@ -190,8 +229,9 @@ class Views:
     def reason(self, task_id: str, state: State, path: str) -> str:
         """Why it is where it is."""
         if state is State.PENDING:
-            entry = self.waiting().by_id.get(task_id)
-            return self.why(entry, self.agents()) if entry else self.invalid.get(os.path.basename(path), "")
+            name = os.path.basename(path)
+            entry = self.queue.index_of([name], self.now, self.invalid, self.config.queue).by_id.get(task_id)
+            return self.why(entry, self.agents()) if entry else self.invalid.get(name, "")
         if state is State.ASSIGNED:
             return self._who(task_id)[0]
         if state is State.REJECTED:

@@ -86,7 +86,7 @@ def _ended(queue: Spool, task_id: str) -> Row | None:
     if state in ENDED:
         result = result_of(queue, task_id, state)
         return _row(task_id, str(state), result.reason if result else "")
-    if state is not None or task_id in ids.stated(queue) or queue.state_of(task_id) is not None:
+    if state is not None or ids.file_of(queue, task_id) or queue.state_of(task_id) is not None:
         return None
     views = Views(queue.root)
     if archived := views.state_of(task_id):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from orchestrator import config
+from orchestrator import config, ids
 from orchestrator.errors import NotFound
 from orchestrator.extras.mcp_words import (
     Advice,
@@ -99,7 +99,8 @@ class Asking:
         """Who would do a task now, and why: every agent, whether it may, its score and its parts. Changes nothing."""
         now = time.time()
         agents = self._registry().everybody(now)
-        waiting = self.queue.index(now)
+        may_wait = task_id and self.queue.state_of(task_id) in (None, State.PENDING)
+        waiting = self.queue.beside(ids.file_of(self.queue, task_id) if may_wait else "", now)
         entry = waiting.by_id.get(task_id)
         if entry:
             task = entry.task
@@ -111,7 +112,7 @@ class Asking:
             )
         rows = CapabilityRouter(agents).weigh_beside(waiting, task, now)
         if entry:
-            reason = why_waiting(entry, agents, now, self.queue.ended_as, clock, {})
+            reason = why_waiting(entry, agents, now, self.queue.ended_as, clock, lambda task_id: "")
             if reason == "starts next" and not is_locked(f"{self.queue.own}/dispatcher.lock"):
                 reason = "no dispatcher runs; 'orchestrate start'"
         else:

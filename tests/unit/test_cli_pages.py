@@ -31,7 +31,7 @@ def test_show_prints_the_words_that_a_person_writes(queue: Spool, capsys: pytest
         "description": "x", "priority": "high", "timeout_minutes": 1, "context_required": False, "max_retries": 2,
         "subtasks": ["a", "b"],
     }  # fmt: skip
-    assert found["task"]["priority"] == Views(queue.root).rows({"pending"})[0]["priority"]
+    assert found["task"]["priority"] == Views(queue.root).page({"pending"})[0][0]["priority"]
     print_task(queue.root, found)
     said = capsys.readouterr().out
     for line in ("priority: high", "timeout_minutes: 1", "context_required: false", "max_retries: 2", "subtasks: a, b"):

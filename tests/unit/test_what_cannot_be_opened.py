@@ -26,7 +26,7 @@ from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidTask
 from orchestrator.events import Event
 from orchestrator.hold import Hold
-from orchestrator.ids import next_id, stated_by
+from orchestrator.ids import next_ids, stated_by
 from orchestrator.intake import Intake
 from orchestrator.performance import COMPACT_BYTES, Performance, Run
 from orchestrator.pull import Pull
@@ -176,7 +176,7 @@ def test_what_cannot_be_looked_for_is_not_gone(queue: Spool) -> None:
     path = queue.path(State.COMPLETED, "task_001")
     with refused():
         assert not os.path.lexists(path)  # what `os.path` makes of it
-        for look in (lambda: plain.is_there(path), lambda: queue.state_of("task_001"), lambda: next_id(queue)):
+        for look in (lambda: plain.is_there(path), lambda: queue.state_of("task_001"), lambda: next_ids(queue)):
             with pytest.raises(PermissionError):
                 look()
         assert not plain.is_gone(path)

@@ -126,5 +126,5 @@ def test_a_task_that_needs_what_nobody_can_waits_and_says_the_nearest_name(
     from orchestrator.cli.views import Views
 
     one = desk[0].create_task("x", requirements=["wbe"])
-    [row] = [row for row in Views(str(tmp_path)).rows({"pending"}) if row["task_id"] == one]
+    [row] = [row for row in Views(str(tmp_path)).page({"pending"})[0] if row["task_id"] == one]
     assert row["reason"] == "needs capability wbe (did you mean 'web'?); agents have web"
