@@ -271,8 +271,7 @@ def why_waiting(
     clock: Callable[[float], str],
     rejected: Callable[[str], str],
 ) -> str:
-    """The honest reason, in words a user can read. `clock` writes a moment as his time of day; `rejected` says of an id
-    why that was no task, or ""."""
+    """The honest reason, in words a user can read. `clock` writes a moment as his time of day."""
     held = []
     for one in sorted(entry.unmet):
         state = state_of(one)

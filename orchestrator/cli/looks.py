@@ -102,10 +102,9 @@ def tasks(
 
     is_any = not (task_type or agent or priority or since or until)
     rows, more = Views(root()).page(wanted, None if is_any else keep, offset, limit)
-    if more:
-        print(f"orchestrate: there are more: --offset {offset + limit}, or --limit 0 for all", file=sys.stderr)
     if as_json:
         put(rows)
+        _more(more, offset + limit)
         return
     lines = [
         (row["task_id"], row["state"], row["priority"], row["agent"], span(row["seconds"]), row["title"], row["reason"])
@@ -113,6 +112,13 @@ def tasks(
     ]
     heading = ("TASK", "STATE", "PRIORITY", "AGENT", "SINCE", "TITLE", "WHY")
     columns(lines, Paint(), heading, give=("PRIORITY", "SINCE", "AGENT", "TITLE"))
+    _more(more, offset + limit)
+
+
+def _more(more: bool, place: int) -> None:
+    sys.stdout.flush()  # first what was asked for
+    if more:
+        print(f"orchestrate: there are more: --offset {place}, or --limit 0 for all", file=sys.stderr)
 
 
 def _moment(text: str, otherwise: float) -> float:

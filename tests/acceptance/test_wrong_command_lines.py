@@ -211,7 +211,7 @@ def test_what_runs_is_cancelled_though_config_is_broken_and_no_dispatcher_runs(q
 def test_a_reader_that_has_seen_enough_is_no_error(queue: Driver) -> None:
     for number in range(300):
         queue.drop(f"held_{number}", "x" * 200, dependencies=["gate"])
-    line = f"{shlex.quote(sys.executable)} -m orchestrator.cli tasks | head -1"
+    line = f"{shlex.quote(sys.executable)} -m orchestrator.cli tasks --limit 0 | head -1"
     done = subprocess.run(
         ["sh", "-c", line], cwd=queue.root, env=queue.environment, capture_output=True, text=True
     )
