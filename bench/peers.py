@@ -202,7 +202,10 @@ def throughput(place: Place, quick: bool) -> list[Figure]:
     ours: dict[str, list[float]] = {"durable": [], "durability: relaxed": []}
     theirs: dict[str, list[float]] = {}
     broken: dict[str, str] = {}
-    for _ in range(rounds):
+    begun = time.monotonic()
+    for turn in range(rounds):
+        if turn and time.monotonic() - begun > LONGEST:
+            break  # on a busy machine fewer rounds, and some minutes all the same
         for number, peer in enumerate(here):
             if number % 5 == 0:
                 for how, rates in ours.items():
@@ -260,8 +263,10 @@ def submit(place: Place, quick: bool) -> list[Figure]:
         kinds["ours, at once"] = 2000 if quick else 100_000
     kinds |= {one.name: count for one in peers if one.is_here}
     rates: dict[str, list[float]] = {}
-    for _ in range(rounds):
+    for turn in range(rounds):
         for kind, many in kinds.items():
+            if turn > 1 and kind == "ours, at once":
+                continue  # 200,000 files are enough for this disk
             folder = place.root() if kind.startswith("ours") else place.folder()
             rates.setdefault(kind, []).append(many / put(kind, folder, many))
     return [

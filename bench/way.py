@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tools import Figure, Journal, Place, environment, fill, run_command
+from tools import Figure, Journal, Place, environment, fill, run_command, write
 
 COUNT = 200
 CALL = re.compile(r"(\d+) +(\w+)\(")
@@ -25,7 +25,7 @@ PHASES = {
     "looking at pending/, reading tasks": (("intake.py", "look"), ("intake.py", "go_on")),
     "claiming: the move, the note": (("starter.py", "claim"),),
     "preparing: folders, prompt, record": (("starter.py", "prepare"),),
-    "starting: the new process": (("starter.py", "launch"),),
+    "starting: the new process": (("starter.py", "launch"), ("starter.py", "launched")),
     "watching over what runs": (("supervisor.py", "turn"),),
     "judging: answer, verdict, result": (("finish.py", "judge"),),
     "recording: pages, the move": (("finish.py", "place"),),
@@ -36,8 +36,8 @@ PHASES = {
 
 
 def way(place: Place, quick: bool) -> list[Figure]:
-    """Both."""
-    return [*_counted(place), *_phases(place)]
+    """What it costs, what of it nobody could save, and where the time goes."""
+    return [*_counted(place), *_alone(place), *_phases(place)]
 
 
 # -- counts ------------------------------------------------------------------------------------------
@@ -92,6 +92,28 @@ def _ends(trace: str, ours: set[int]) -> Iterator[tuple[bool, str, int]]:
 
 def _most(calls: collections.Counter[str]) -> str:
     return ", ".join(f"{name} {count / COUNT:.1f}" for name, count in calls.most_common(14))
+
+
+def _alone(place: Place) -> list[Figure]:
+    """The run by itself: what is left when the dispatcher costs nothing."""
+    from orchestrator.launcher import WRAPPER
+    from orchestrator.process import RUN_FOLDER
+
+    rates = []
+    for _ in range(3):
+        folder = place.folder()
+        write(f"{folder}/script", "true\n")
+        argv = ["sh", "-c", WRAPPER, "run", os.devnull, "/bin/sh", "-e", f"{folder}/script"]
+        env = {**environment(), RUN_FOLDER: folder}
+        begun = time.perf_counter()
+        for number in range(2 * COUNT):
+            os.posix_spawn("/bin/sh", argv, env)
+            if number >= 3:
+                os.wait()
+        for _ in range(3):
+            os.wait()
+        rates.append(2 * COUNT / (time.perf_counter() - begun))
+    return [Figure("way", "the two shells of a run alone, four at once", "/s", rates, note="no dispatcher, no queue")]
 
 
 # -- time --------------------------------------------------------------------------------------------
