@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator import events, files, ids, locks
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
-from orchestrator.names import agent_problem, id_problem, title_of
+from orchestrator.names import agent_problem, id_problem, printable, title_of
 from orchestrator.places import Places, beside_config
 from orchestrator.states import State
 from orchestrator.together import Together
@@ -51,6 +51,8 @@ class Adding(Places):
         from orchestrator import config
         from orchestrator.task import check
 
+        if isinstance(tasks, (str, bytes, Mapping)) or not isinstance(tasks, Iterable):
+            raise InvalidTask(f"write a list of tasks, not {printable(repr(tasks), 80)}; add() takes one")
         if not os.path.isdir(self.root):
             raise NotFound(f"{self.root}: no such folder")
         max_size, unique, known = config.brief(config.load_or_last(self.root)[0])

@@ -150,6 +150,8 @@ class Known:
         `seconds`: how long it took. Raises NotFound.
         """
         self._require(agent_id)
+        if not isinstance(success, bool):
+            raise OrchestrateError(f"success: write True or False, not {printable(repr(success), 80)}")
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:
             raise OrchestrateError(f"seconds: write a number of 0 or more, not {seconds!r}")
         if task_type and (problem := id_problem(task_type)):

@@ -274,7 +274,7 @@ class TaskQueue(Looking):
 
     def _whose(self, task_id: str, agent_id: str, run: int) -> Held:
         """The run that a report is about: as it says, else the one that there is now."""
-        if not agent_id or not run:
+        if not report.checked_run(run) or not agent_id:
             slot, _, number = history.holder(self, task_id)
             if not number:
                 raise Refused(f"{task_id}: nobody has it (it is {self.require(task_id)}); claim it first")

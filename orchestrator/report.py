@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -96,6 +95,13 @@ def what_went_wrong(error: str) -> str:
     return printable(" ".join(error.split()), 500)
 
 
+def checked_run(run: int) -> int:
+    """The number of a claim, or 0 for the run that there is now; it becomes part of a path. Raises OrchestrateError."""
+    if isinstance(run, bool) or not isinstance(run, int) or not 0 <= run < 10**9:
+        raise OrchestrateError(f"run: write the number that came with the claim, not {printable(repr(run), 80)}")
+    return run
+
+
 def checked_metrics(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a run cost and measured: words → numbers. Raises OrchestrateError."""
     if not isinstance(metrics, Mapping):
@@ -103,8 +109,8 @@ def checked_metrics(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     for key, value in metrics.items():
         if not isinstance(key, str) or not key.isidentifier():
             raise OrchestrateError(f"metrics: {key!r} is no name; write letters, digits and '_'")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-            raise OrchestrateError(f"metrics: {key}: write a number of 0 or more, not {printable(repr(value))}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e300:
+            raise OrchestrateError(f"metrics: {key}: write a number of 0 or more, not {printable(repr(value), 80)}")
     return metrics
 
 

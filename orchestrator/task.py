@@ -170,7 +170,7 @@ def check(fields: Mapping[str, Value]) -> Task:
     Words, numbers and lists of words are read as they were written (`writing.to_yaml`), and need not be written for it.
     """
     if all(map(_is_simple, fields.values())):
-        return _of({key: value for key, value in fields.items() if value is not None}, "task", b"")
+        return _of({str(key): value for key, value in fields.items() if value is not None}, "task", b"")
     return parse(to_yaml(fields), "task")
 
 

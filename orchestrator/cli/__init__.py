@@ -35,7 +35,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{name}: " if (name := error.filename2 or error.filename) else ""  # of a move, where to
         return _refused(f"{where}{error.strerror or error}", 1, argv)
     except Exception:  # noqa: BLE001 (our own fault: a log to paste instead of a screenful)
         return _refused(report(), 3, argv)

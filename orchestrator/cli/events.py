@@ -84,7 +84,7 @@ def print_events(root: str, wanted: Wanted, since: float, limit: int | None, fol
     rows = wanted.of(reading.rows(follow))
     limit = FIRST if follow and limit is None and not since else limit
     if limit is not None:
-        rows = iter(deque(rows, limit))
+        rows = iter(deque(rows, min(limit, 1 << 60)))
     if as_json and not follow:
         put(list(rows))
         return

@@ -94,7 +94,7 @@ class Views:
 
         Of more than IN_ORDER tasks that wait, those of a page are read; they come in the order of their files' names.
         """
-        end = offset + limit + 1 if limit else 1 << 60
+        end = min(offset + limit + 1, 1 << 60) if limit else 1 << 60
         rows = list(islice(filter(keep, self._live(states)), end))
         if len(rows) < end and (past := self._past(states, 0 if keep else end - len(rows))):
             found = list(filter(keep, past))

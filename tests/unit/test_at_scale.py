@@ -259,3 +259,5 @@ def test_of_what_has_ended_a_page_is_the_newest(queue: Spool, monkeypatch: pytes
         assert [row["since"][8:10] for row in rows] == ["01", "02", "03"] and not more
         rows, more = Views(queue.root).page({"completed"}, None, 11, 3)
         assert [row["task_id"] for row in rows] == ["t00"] and not more
+        rows, more = Views(queue.root).page({"pending", "completed"}, None, 11, 10**30)
+        assert [row["task_id"] for row in rows] == ["t00"] and not more

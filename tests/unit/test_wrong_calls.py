@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator import AgentRegistry, TaskQueue
+from orchestrator.cli import main
 from orchestrator.errors import OrchestrateError
 
 pytestmark = pytest.mark.fast
@@ -29,7 +30,16 @@ CALLS: dict[str, tuple[str, Any]] = {
     "a path for an agent": ("no such worker", lambda q, r: q.get_next_task("../x")),
     "a wrong run": ("researcher has it now, as run 1", lambda q, r: q.fail_task("task_001", "x", agent_id="researcher", run=7)),
     "a wrong run of a heartbeat": ("researcher has it now, as run 1", lambda q, r: q.heartbeat("researcher", "task_001", 7)),
-    "a run that is no number": ("researcher has it now", lambda q, r: q.report_progress("task_001", 1, None, "researcher", "x")),
+    "a run that is no number": ("run: write the number", lambda q, r: q.report_progress("task_001", 1, None, "researcher", "x")),
+    "a run that is a path": ("run: write the number", lambda q, r: q.complete_task("task_001", "x", agent_id="researcher", run="../../../x")),
+    "a run that is true": ("run: write the number", lambda q, r: q.complete_task("task_001", "x", agent_id="researcher", run=True)),
+    "a run below none": ("run: write the number", lambda q, r: q.heartbeat("researcher", "task_001", -1)),
+    "a text for many tasks": ("write a list of tasks, not 'abc'", lambda q, r: q.create_tasks("abc")),
+    "one task for many": ("write a list of tasks", lambda q, r: q.create_tasks({"description": "x"})),
+    "no tasks for many": ("write a list of tasks, not None", lambda q, r: q.create_tasks(None)),
+    "a key that is a number": ("unknown key '5'", lambda q, r: q.create_tasks([{"description": "x", 5: "x"}])),
+    "a metric beyond all floats": ("metrics: rows: write a number", lambda q, r: q.complete_task("task_001", "x", {"rows": 10**400}, **MINE)),
+    "a success in words": ("success: write True or False", lambda q, r: r.update_agent_performance("researcher", "failed")),
     "a task that there is not": ("did you mean 'task_001'", lambda q, r: q.complete_task("task_01", "x")),
     "no task at all": ("None: no such task", lambda q, r: q.complete_task(None, "x")),
     "a path for a task": ("no such task", lambda q, r: q.complete_task("../../x", "x", **MINE)),
@@ -128,3 +138,28 @@ def test_a_task_that_needs_what_nobody_can_waits_and_says_the_nearest_name(
     one = desk[0].create_task("x", requirements=["wbe"])
     [row] = [row for row in Views(str(tmp_path)).page({"pending"})[0] if row["task_id"] == one]
     assert row["reason"] == "needs capability wbe (did you mean 'web'?); agents have web"
+
+
+def typed(root: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["orchestrate", "--root", str(root), *words])
+    return main()
+
+
+def test_a_number_beyond_all_sizes_is_all_there_is(
+    desk: tuple[TaskQueue, AgentRegistry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for words, said in (("events", "claimed"), ("tasks", "task_002"), ("poll researcher", "task_002")):
+        code = typed(tmp_path, monkeypatch, *words.split(), "-n", str(10**30))
+        shown = capsys.readouterr()
+        assert code == 0 and said in shown.out, shown.err
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(
+    desk: tuple[TaskQueue, AgentRegistry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "tasks/runs/task_001/1/output.md").mkdir()
+    words = ("complete", "task_001", "--agent", "researcher", "--run", "1", "--result", "x")
+    assert typed(tmp_path, monkeypatch, *words) == 1
+    assert "1/output.md: Is a directory" in capsys.readouterr().err
