@@ -10,12 +10,12 @@ from orchestrator import plain, progress
 from orchestrator.cli.settings import problem
 from orchestrator.locks import is_locked
 from orchestrator.names import printable
-from orchestrator.places import is_slot
-from orchestrator.spool import Spool, find_root
+from orchestrator.places import Places, find_root, is_slot
 from orchestrator.states import State
 
 STALE_SECONDS = 60.0  # without a sign of life
 NEEDS_YOU = 5  # tasks of a kind that are named
+NAMED = 1000  # of those in review that --json names
 
 
 def flat(path: str) -> dict[str, str]:
@@ -47,7 +47,7 @@ def _unquoted(text: str) -> str:
 
 def view(root: str) -> dict[str, object]:
     """Everything that `status` shows, as plain values."""
-    queue = Spool(root)
+    queue = Places(root)
     now = time.time()
     running = []
     for task_id, names in sorted(queue.assignments().items()):
@@ -72,7 +72,7 @@ def view(root: str) -> dict[str, object]:
     counts = {str(state): queue.count(state) for state in State}
     review = [
         {"task_id": one, "reason": flat(queue.result_path(State.REVIEW, one)).get("reason", "")}
-        for one in (queue.ids(State.REVIEW) if counts["review"] else [])
+        for one in (queue.ids(State.REVIEW)[:NAMED] if counts["review"] else [])
     ]
     runs = dispatcher(root)
     lacks = stranded(root) if runs else {}
@@ -215,7 +215,7 @@ def show(root: str, as_json: bool) -> int:
             needs.append((row["name"], f"{row['reason']}: {advice}, then '{_RESUME} {row['name']}'"))
     review = [(row["task_id"], row["reason"]) for row in found["review"]]  # type: ignore[attr-defined]
     lost: Any = found["stranded"]
-    for rows, count, state in ((review, len(review), "review"), ([*lost["tasks"].items()], lost["count"], "pending")):
+    for rows, count, state in ((review, counts["review"], "review"), ([*lost["tasks"].items()], lost["count"], "pending")):
         needs += rows[:NEEDS_YOU]
         needs += (
             [("…", f"and {count - NEEDS_YOU} more: orchestrate tasks --status {state}")] if count > NEEDS_YOU else []

@@ -10,7 +10,7 @@ import sys
 import pytest
 from helpers import REPOSITORY, read, write
 
-from orchestrator import TaskQueue, adding, ids
+from orchestrator import TaskQueue, adding, counting, ids, places
 from orchestrator.cli.views import Views
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
 from orchestrator.spool import Spool
@@ -215,6 +215,22 @@ def test_a_hint_that_is_far_behind_is_put_right(queue: Spool, monkeypatch: pytes
     looked = []
     monkeypatch.setattr(ids, "_used", lambda queue, one: looked.append(one) or os.path.exists(queue.path(State.PENDING, one)))  # fmt: skip
     assert queue.add("x") == "task_040" and len(looked) < 10
+
+
+ENDS, KINDS = ("yaml", "yml", "yaml.swp", "txt"), (".yaml", "_result.yaml", ".txt")
+
+
+def test_a_very_long_folder_is_counted_as_a_short_one(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(600):  # names of many lengths: between them, the kernel leaves what lay there
+        write(f"{queue.tasks}/pending/{'x' * (number % 50)}{number}.{ENDS[number % 4]}", "")
+        write(f"{queue.tasks}/completed/{'x' * (number % 50)}{number}{KINDS[number % 3]}", "")
+    for again in range(2):
+        assert [queue.count(state) for state in (State.PENDING, State.COMPLETED, State.FAILED)] == [300, 200, 0]
+        monkeypatch.setattr(places, "LONG", 1)
+        monkeypatch.setattr(counting, "BUFFER", 1 << (10 + again))
+    if sys.platform == "linux":
+        monkeypatch.setattr(os, "listdir", lambda path: pytest.fail(f"{path} was listed"))
+        assert queue.count(State.PENDING) == 300
 
 
 # -- pages ------------------------------------------------------------------------------------------
