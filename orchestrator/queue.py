@@ -13,29 +13,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import config, history, report
 from orchestrator.errors import AlreadyExists, OrchestrateError, Refused
 from orchestrator.events import Event, Journal
-from orchestrator.intake import Intake
 from orchestrator.looking import Looking, TaskStatus, checked_limit, status_of
 from orchestrator.names import printable
+from orchestrator.offers import Offers
 from orchestrator.performance import Performance
 from orchestrator.places import is_slot
 from orchestrator.pull import Assignment, Pull, assignment
 from orchestrator.report import Held, Report
-from orchestrator.roster import Roster, Worker, cannot
-from orchestrator.runs import Result, utc
-from orchestrator.states import Outcome, State
+from orchestrator.roster import Roster, Worker
+from orchestrator.runs import Result
+from orchestrator.states import Outcome
 from orchestrator.waiting import Entry
 from orchestrator.writing import Scalar, Value
 
 if TYPE_CHECKING:
     from orchestrator.aio import AsyncQueue
-
-LOOK_SECONDS = 0.2  # between two looks at all of pending/ while there is still something to claim, at least
 
 
 class TaskQueue(Looking):
@@ -46,8 +45,7 @@ class TaskQueue(Looking):
         self.roster = Roster(self.own)
         self.pull = Pull(self, self.roster, self._tell)
         self._performance = Performance(self.own)
-        self._intake: Intake | None = None
-        self._look_at = 0.0
+        self.offers = Offers(self, self.roster, self._tell_of_files)
         self._journal, self._is_claiming = Journal(f"{self.own}/events"), False
         self._left: dict[str, int] = {}  # worker → how many it may claim before its tasks are counted again
 
@@ -104,8 +102,7 @@ class TaskQueue(Looking):
     def put_all(self, rows: Sequence[Mapping[str, Value]], max_size: int = 1000, unique: bool = False) -> list[str]:
         """As the spool does it; and the next claim here knows of it."""
         added = super().put_all(rows, max_size, unique)
-        if self._intake is not None:
-            self._intake.look([f"{task_id}.yaml" for task_id in added], time.time())
+        self.offers.hear(added)
         return added
 
     # -- work -------------------------------------------------------------------------------
@@ -117,9 +114,7 @@ class TaskQueue(Looking):
             return [self.get_task_status(one.id) for one in self.pull.held(agent_id)[: checked_limit(limit)]]
         if status != "pending":
             raise OrchestrateError(f"status: write pending or assigned, not {printable(status)!r}")
-        intake, now = self._up_to_date(True), time.time()
-        able = (one for one in intake.waiting.in_order(now) if not self._cannot(worker, one, now))
-        return [status_of(entry) for _, entry in zip(range(checked_limit(limit)), able, strict=False)]
+        return [status_of(entry) for entry in islice(self.offers.all(worker), checked_limit(limit))]
 
     def get_next_task(self, agent_id: str) -> Assignment | None:
         """Claim the best task that this worker can do, durably; None if there is none. Raises NotFound; Refused if it
@@ -132,7 +127,7 @@ class TaskQueue(Looking):
         worker = self._heard(agent_id)
         count = min(checked_limit(limit), self._room(worker))
         for again in (False, True):
-            if found := self._claim(self._pick(self._up_to_date(again), worker), worker, count):
+            if found := self._claim(self.offers.best(worker, again), worker, count):
                 return found
         return []
 
@@ -140,11 +135,11 @@ class TaskQueue(Looking):
         """Claim this very task for a worker, durably. Raises NotFound, Refused with the reason why not."""
         worker = self._heard(agent_id)
         self._room(worker)
-        intake, now = self._up_to_date(True), time.time()
-        entry = intake.waiting.by_id.get(task_id)
+        now = time.time()
+        intake, entry = self.offers.one(task_id)
         if entry is None:
             raise Refused(f"{task_id}: is {self.require(task_id)}; only what waits can be claimed")
-        if problem := self._cannot(worker, entry, now):
+        if problem := self.offers.cannot(worker, entry, now):
             raise Refused(f"{task_id}: {problem}")
         content = intake.current(entry, now)
         intake.waiting.take(task_id)
@@ -230,31 +225,6 @@ class TaskQueue(Looking):
             self._left[worker.agent_id] = worker.max_concurrent_tasks - len(held)
         return self._left[worker.agent_id]
 
-    def _up_to_date(self, now: bool) -> Intake:
-        """The index of what waits; looked at again if asked for, or if the last look is some time ago."""
-        if self._intake is None:
-            self.make_folders()
-            self._intake = Intake(self, config.load_or_last(self.root)[0], (), self._tell_of_files)
-        begun = time.monotonic()
-        if now or begun >= self._look_at:
-            self._intake.agents = [*config.load_or_last(self.root)[0].agent_table(), *self.roster.names()]
-            self._intake.look(None, time.time())
-            while self._intake.next_look() == 1.0:
-                if not self._intake.go_on(time.time()) and self._intake.waiting.by_id:
-                    break  # what is no task is put aside a few at a time, while others wait
-            took = time.monotonic() - begun
-            self._look_at = begun + took + max(LOOK_SECONDS, 20 * took)
-        self._intake.waiting.wake(time.time())
-        return self._intake
-
-    def _pick(self, intake: Intake, worker: Worker) -> Iterator[tuple[Entry, bytes]]:
-        """Take them out of the index, the best first, with what their files hold."""
-        now = time.time()
-        while entry := intake.waiting.best(now, lambda one: not self._cannot(worker, one, now)):
-            if (content := intake.current(entry, now)) is not None:
-                intake.waiting.take(entry.task.id)
-                yield entry, content
-
     def _claim(self, wanted: Iterable[tuple[Entry, bytes]], worker: Worker, most: int) -> list[Assignment]:
         self._is_claiming = True
         try:
@@ -264,13 +234,6 @@ class TaskQueue(Looking):
             self._journal.flush()  # of all of them in one piece
         self._left[worker.agent_id] -= len(found)
         return [assignment(held, entry) for held, entry in found]
-
-    def _cannot(self, worker: Worker, entry: Entry, now: float) -> str:
-        if entry.unmet:
-            return f"waits for {', '.join(sorted(entry.unmet))}"
-        if entry.attempt.not_before > now:
-            return f"is not tried again before {utc(entry.attempt.not_before)}"
-        return cannot(worker, entry.task)
 
     def _whose(self, task_id: str, agent_id: str, run: int) -> Held:
         """The run that a report is about: as it says, else the one that there is now."""
@@ -290,10 +253,7 @@ class TaskQueue(Looking):
                 f"{task_id}: the dispatcher started run {held.number} on {held.slot}, and judges it by its end"
             )
         result = self.pull.report(held, said)
-        if self._intake is not None and result.state is State.COMPLETED:
-            self._intake.waiting.completed(task_id, time.time())
-        elif self._intake is not None and result.state is State.PENDING:
-            self._intake.look([f"{task_id}.yaml"], time.time())
+        self.offers.hear([task_id], result.state)
         return result
 
 

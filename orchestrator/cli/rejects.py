@@ -41,6 +41,11 @@ def by_name(places: Places, task_id: str) -> tuple[str, str] | None:
     return _last(places, lambda path: task_id in (name := os.path.basename(path), name.rpartition(".")[0]))
 
 
+def why(places: Places) -> Callable[[str], str]:
+    """Of an id, why what bore it was no task; "" if nothing did."""
+    return lambda task_id: f"rejected: {found[1]}" if (found := by_name(places, task_id)) else ""
+
+
 def _last(places: Places, is_it: Callable[[str], bool]) -> tuple[str, str] | None:
     found = []
     for name in places.names(State.REJECTED):

@@ -215,7 +215,10 @@ def show(root: str, as_json: bool) -> int:
             needs.append((row["name"], f"{row['reason']}: {advice}, then '{_RESUME} {row['name']}'"))
     review = [(row["task_id"], row["reason"]) for row in found["review"]]  # type: ignore[attr-defined]
     lost: Any = found["stranded"]
-    for rows, count, state in ((review, counts["review"], "review"), ([*lost["tasks"].items()], lost["count"], "pending")):
+    for rows, count, state in (
+        (review, counts["review"], "review"),
+        ([*lost["tasks"].items()], lost["count"], "pending"),
+    ):
         needs += rows[:NEEDS_YOU]
         needs += (
             [("…", f"and {count - NEEDS_YOU} more: orchestrate tasks --status {state}")] if count > NEEDS_YOU else []

@@ -70,13 +70,15 @@ class Views:
         state = self.queue.ended_as(task_id)
         return State.PENDING if state is None and ids.file_of(self.queue, task_id) else state
 
-    def _rejected(self, task_id: str) -> str:
-        found = rejects.by_name(self.queue, task_id)
-        return f"rejected: {found[1]}" if found else ""
+    def entry(self, task_id: str) -> Entry | None:
+        """One waiting task, read alone; None if it does not wait."""
+        if self.queue.state_of(task_id) not in (None, State.PENDING) or not (name := ids.file_of(self.queue, task_id)):
+            return None
+        return self.queue.index_of([name], self.now, self.invalid, self.config.queue).by_id.get(task_id)
 
     def why(self, entry: Entry, agents: list[AgentView]) -> str:
         """Why a waiting task does not run."""
-        reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, self._rejected)
+        reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, rejects.why(self.queue))
         if reason == "starts next":
             return (
                 (halted(self.root) or reason) if dispatcher(self.root) else "no dispatcher runs ('orchestrate start')"
@@ -229,9 +231,8 @@ class Views:
     def reason(self, task_id: str, state: State, path: str) -> str:
         """Why it is where it is."""
         if state is State.PENDING:
-            name = os.path.basename(path)
-            entry = self.queue.index_of([name], self.now, self.invalid, self.config.queue).by_id.get(task_id)
-            return self.why(entry, self.agents()) if entry else self.invalid.get(name, "")
+            entry = self.entry(task_id)
+            return self.why(entry, self.agents()) if entry else self.invalid.get(os.path.basename(path), "")
         if state is State.ASSIGNED:
             return self._who(task_id)[0]
         if state is State.REJECTED:

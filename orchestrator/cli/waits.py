@@ -21,7 +21,7 @@ from orchestrator.spool import Spool
 from orchestrator.states import ENDED, State
 
 LOOK_SECONDS = 0.1
-WHY_SECONDS = 1.0  # between two looks at what keeps them waiting: all of pending/ is read for it
+WHY_SECONDS = 1.0  # between two looks at what keeps them waiting
 HELD_SECONDS = 2.0  # so long it must have been so: a dispatcher may just be about to take it up
 
 Row = dict[str, str]
@@ -53,7 +53,7 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
             if now >= look_at:
                 views = Views(root)
                 agents = views.agents()
-                held = _held(views, agents)
+                held = _held(views, agents, left)
                 why = {name: _now(views, agents, name) for name in left}
                 for line in _new(why, said):
                     _warn(line, bar)
@@ -98,25 +98,32 @@ def _ended(queue: Spool, task_id: str) -> Row | None:
 
 def _now(views: Views, agents: list[AgentView], task_id: str) -> tuple[str, str]:
     """State and reason of one that has not ended."""
-    if (entry := views.waiting().by_id.get(task_id)) is not None:
+    if (entry := views.entry(task_id)) is not None:
         return "pending", views.why(entry, agents)
     if views.queue.state_of(task_id) is State.ASSIGNED:
         return "running", "" if dispatcher(views.root) else "no dispatcher runs ('orchestrate start')"
     return "pending", views.invalid.get(f"{task_id}.yaml", "")
 
 
-def _held(views: Views, agents: list[AgentView]) -> set[str]:
-    """The waiting tasks that nothing but a person can get going, and all that depend on them."""
+def _held(views: Views, agents: list[AgentView], names: list[str]) -> set[str]:
+    """Of these, and what they wait for, those that nothing but a person can get going."""
     registry = views.registry()
     dependents: dict[str, list[str]] = {}
     held: list[str] = []
-    for entry in views.waiting():
+    known: set[str] = set()
+    names = list(names)
+    while names:  # what else waits does not matter
+        name = names.pop()
+        if name in known or (entry := views.entry(name)) is None:
+            continue
+        known.add(name)
+        names += entry.unmet
         for one in entry.unmet:
-            dependents.setdefault(one, []).append(entry.task.id)
+            dependents.setdefault(one, []).append(name)
         if router.stranded(entry.task, agents, registry.missing) or any(
             views.state_of(one) in (None, State.FAILED, State.REVIEW) for one in entry.unmet
         ):
-            held.append(entry.task.id)
+            held.append(name)
     found: set[str] = set()
     while held:
         one = held.pop()

@@ -191,7 +191,7 @@ def test_an_index_that_is_behind_does_not_use_the_folder_of_anothers_run(desk: T
     assert [row.task_id for row in behind.poll_tasks("researcher")] == [one]
     take(desk)
     desk.fail_task(one, "no")
-    behind._look_at = 1e18  # it has not looked again since
+    behind.offers._look_at = 1e18  # it has not looked again since
     mine = behind.get_next_task("researcher")
     assert mine is not None and mine.run == 2
     assert runs.read_result(f"{desk.run_folder(one, 1)}/result.yaml") is not None
