@@ -1,6 +1,6 @@
 """The command line: argv in, exit code out.
 
-`add` and `status` are typed in loops and in shell prompts, so a short lane in front of Typer
+`add`, `status`, `show` and `why` are typed in loops and in shell prompts, so a short lane in front of Typer
 answers their plain forms without loading it (Typer alone costs five times an empty Python). What
 the lane does not know for certain, it leaves to Typer; both end in the same functions.
 """

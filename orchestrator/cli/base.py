@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli import wants_json
+from orchestrator.cli.paint import put as put
 from orchestrator.errors import OrchestrateError, WrongUsage
 from orchestrator.names import PRIORITIES, printable
 from orchestrator.spool import Spool, find_root
@@ -38,11 +38,6 @@ def root() -> str:
 
 def run(argv: list[str]) -> int:
     """Run one command line; its exit code."""
-    from orchestrator import __version__
-
-    if argv == ["--version"]:
-        print(__version__)
-        return 0
     if any(name.endswith("_COMPLETE") for name in os.environ):
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
@@ -115,12 +110,6 @@ def agent_names(incomplete: str) -> list[str]:
 
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", autocompletion=task_ids)]
-
-
-def put(values: Any) -> None:
-    """Print JSON."""
-    text = json.dumps(values, ensure_ascii=False)
-    print(text.encode("utf-8", "replace").decode())  # a file's name need not be UTF-8
 
 
 def seconds(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The short lane: the plain forms of `add` and `status`, without Typer."""
+"""The short lane: the plain forms of `add`, `status`, `show` and `why`, without Typer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,29 @@ def run(argv: list[str]) -> int | None:
         return status.show(root, "--json" in argv)
     if argv[0] == "add":
         return _add(root, argv[1:])
+    words = [word for word in argv[1:] if word != "--json"]
+    if argv[0] in ("show", "why") and len(words) == 1 and not words[0].startswith("-"):
+        return _look(argv[0], root, words[0], "--json" in argv)
+    if argv == ["--version"] and not root:
+        from orchestrator import __version__
+
+        print(__version__)
+        return 0
     return None
+
+
+def _look(command: str, root: str, task_id: str, as_json: bool) -> int:
+    from orchestrator.places import find_root
+
+    if command == "show":
+        from orchestrator.cli import pages
+
+        pages.show(find_root(root), task_id, as_json)
+    else:
+        from orchestrator.cli import routing
+
+        routing.show_why(find_root(root), task_id, as_json)
+    return 0
 
 
 def _add(root: str, words: list[str]) -> int | None:

@@ -229,11 +229,9 @@ def show(task_id: TaskId, as_json: Json = False) -> None:
 
     Example: orchestrate show task_001
     """
-    from orchestrator.cli.pages import print_task
-    from orchestrator.cli.views import Views
+    from orchestrator.cli import pages
 
-    found = Views(root()).show(task_id)
-    put(found) if as_json else print_task(root(), found)
+    pages.show(root(), task_id, as_json)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from orchestrator import plain
-from orchestrator.cli.paint import Paint, span
+from orchestrator.cli.paint import Paint, put, span
 from orchestrator.cli.rejects import what_to_do
 from orchestrator.cli.status import how_far
 from orchestrator.names import printable
@@ -15,6 +15,14 @@ from orchestrator.states import State
 
 TAIL_LINES = 5  # of what a run printed that left no answer
 PAGE_LINES = 40  # of the answer or a field, on the page; the files hold all
+
+
+def show(root: str, task_id: str, as_json: bool) -> None:
+    """Print all that is known of a task. Raises NotFound."""
+    from orchestrator.cli.views import Views
+
+    found = Views(root).show(task_id)
+    put(found) if as_json else print_task(root, found)
 
 
 def print_task(root: str, found: dict[str, Any]) -> None:

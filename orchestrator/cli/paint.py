@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 CELL = 32  # characters of any column before the last has all it needs
 INDENT, LINES = 4, 3  # of a last column below its row
@@ -128,3 +129,11 @@ def span(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m" if whole < 86400 else f"{whole // 86400}d"
+
+
+def put(values: Any) -> None:
+    """Print JSON."""
+    import json
+
+    text = json.dumps(values, ensure_ascii=False)
+    print(text.encode("utf-8", "replace").decode())  # a file's name need not be UTF-8

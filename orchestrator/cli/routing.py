@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from orchestrator.cli.base import put
-from orchestrator.cli.paint import Paint, columns
+from orchestrator.cli.paint import Paint, columns, put
 from orchestrator.cli.views import Views
 from orchestrator.names import counted
 from orchestrator.router import CapabilityRouter
