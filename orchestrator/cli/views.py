@@ -98,6 +98,9 @@ class Views:
         """
         end = min(offset + limit + 1, 1 << 60) if limit else 1 << 60
         rows = list(islice(filter(keep, self._live(states)), end))
+        agents = self.agents() if rows else []
+        for row in (one for one in rows if isinstance(one["reason"], Entry)):  # of those that are shown alone
+            row["reason"] = self.why(row["reason"], agents)
         if len(rows) < end and (past := self._past(states, 0 if keep else end - len(rows))):
             found = list(filter(keep, past))
             newest = sorted(range(len(found)), key=lambda place: (-runs.epoch(found[place]["since"]), -place))
@@ -108,15 +111,13 @@ class Views:
 
     def _live(self, states: set[str]) -> Iterator[dict[str, Any]]:
         if "pending" in states:
-            agents = self.agents()
             if self.queue.few_files(IN_ORDER):
-                yield from (self._waits(entry, agents) for entry in self.waiting().in_order(self.now))
+                yield from map(self._waits, self.waiting().in_order(self.now))
                 for name, reason in self.invalid.items():
                     yield self._bare("pending", printable(name), 0.0, f"will be rejected: {reason}")
             else:
                 for name in self.queue.by_name():
-                    for entry in self.queue.index_of([name], self.now, self.invalid, self.config.queue):
-                        yield self._waits(entry, agents)
+                    yield from map(self._waits, self.queue.index_of([name], self.now, self.invalid, self.config.queue))
                     if name in self.invalid:
                         yield self._bare("pending", printable(name), 0.0, f"will be rejected: {self.invalid[name]}")
         for task_id in self.queue.ids(State.ASSIGNED) if "running" in states else ():
@@ -126,8 +127,8 @@ class Views:
             since = runs.epoch(flat(self.queue.assignment_path(task_id, said[0])).get("assigned_at"))
             yield {**self._row("running", task, since, reason), "agent": said[1], "agent_id": said[0]}
 
-    def _waits(self, entry: Entry, agents: list[AgentView]) -> dict[str, Any]:
-        return self._row("pending", entry.task, entry.arrival, self.why(entry, agents), priority=entry.priority)
+    def _waits(self, entry: Entry) -> dict[str, Any]:
+        return {**self._row("pending", entry.task, entry.arrival, "", priority=entry.priority), "reason": entry}
 
     def _past(self, states: set[str], most: int) -> list[dict[str, Any]]:
         """What has ended, and what is no task, by state and name; the newest `most` (0: all), if that saves much."""

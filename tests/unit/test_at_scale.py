@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import pytest
 from helpers import REPOSITORY, read, write
 
-from orchestrator import TaskQueue, adding, counting, ids, places
+from orchestrator import TaskQueue, adding, counting, files, ids, places
 from orchestrator.cli.views import Views
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
 from orchestrator.spool import Spool
@@ -189,6 +190,20 @@ def test_a_disk_that_fails_on_the_way_is_told_with_how_many_were_added(
         desk.create_tasks(rows)
     assert sorted(os.listdir(f"{queue.tasks}/pending")) == ["b.yaml", *(f"task_{n:03d}.yaml" for n in range(1, 5))]
     assert os.listdir(f"{queue.tasks}/.drafts") == []
+
+
+def test_a_disk_that_is_full_in_the_middle_leaves_no_drafts(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_draft, room = files.write_draft, iter(range(3))
+
+    def full(folder: str, content: bytes, mode: int = 0o644) -> tuple[int, str]:
+        if next(room, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+        return write_draft(folder, content, mode)
+
+    monkeypatch.setattr(files, "write_draft", full)
+    with pytest.raises(OSError, match="No space left"):
+        roomy(queue.root).create_tasks(["x"] * 5)
+    assert os.listdir(f"{queue.tasks}/.drafts") == os.listdir(f"{queue.tasks}/pending") == []
 
 
 @pytest.mark.parametrize("hint", ["", "200 150", "200 many", "7 7 7"])
