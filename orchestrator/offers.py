@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,7 +14,7 @@ from orchestrator.spool import Spool
 from orchestrator.states import State
 from orchestrator.waiting import Entry
 
-SLICE_SECONDS = 0.1  # of looking and reading, before it is seen whether that is enough
+SLICE_SECONDS = 0.1  # of reading, before it is seen whether that is enough
 LOOK_SECONDS = 0.2  # between two looks at all of pending/ while there is still something to claim, at least
 
 
@@ -32,7 +33,8 @@ class Offers:
         if self._intake is None:
             return
         if state is State.PENDING:
-            self._intake.look([f"{task_id}.yaml" for task_id in task_ids], time.time())
+            seconds = SLICE_SECONDS if len(task_ids) > 1 else 0.0  # and not all that is to be read yet
+            self._intake.look([f"{task_id}.yaml" for task_id in task_ids], time.time(), seconds)
         for task_id in task_ids if state is State.COMPLETED else ():
             self._intake.waiting.completed(task_id, time.time())
 
@@ -55,7 +57,7 @@ class Offers:
         """This very task; nothing else is read."""
         intake, now = self._index(), time.time()
         if self._queue.state_of(task_id) in (None, State.PENDING):
-            intake.look([ids.file_of(self._queue, task_id) or f"{task_id}.yaml"], now)
+            intake.look([ids.file_of(self._queue, task_id) or f"{task_id}.yaml"], now, 0.0)
         intake.waiting.wake(now)
         return intake, intake.waiting.by_id.get(task_id)
 
@@ -85,9 +87,10 @@ class Offers:
         is_due = now or begun >= self._look_at or self._intake is None
         intake = self._index() if is_due or self._intake is None else self._intake
         if is_due:
-            intake.look(None, time.time(), SLICE_SECONDS)
+            intake.look(None, time.time(), 0.0)
+            intake.survey.go_on(time.time(), math.inf)  # a glance at each, before any more are read
         while intake.next_look() == 1.0:
-            if not intake.survey.is_on and worker is not None and self._best(intake, worker, time.time()):
+            if worker is not None and self._best(intake, worker, time.time()):
                 break
             if not intake.go_on(time.time(), SLICE_SECONDS) and intake.waiting.by_id:
                 break  # what is no task is put aside a few at a time, while others wait

@@ -80,9 +80,7 @@ class Views:
         """Why a waiting task does not run."""
         reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, rejects.why(self.queue))
         if reason == "starts next":
-            return (
-                (halted(self.root) or reason) if dispatcher(self.root) else "no dispatcher runs ('orchestrate start')"
-            )
+            return halted(self.root) or reason if dispatcher(self.root) else "no dispatcher runs ('orchestrate start')"
         return reason
 
     # -- rows -------------------------------------------------------------------------------

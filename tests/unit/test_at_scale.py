@@ -11,7 +11,7 @@ import sys
 import pytest
 from helpers import REPOSITORY, read, write
 
-from orchestrator import TaskQueue, adding, counting, files, ids, places
+from orchestrator import TaskQueue, adding, counting, files, ids, intake, offers, places
 from orchestrator.cli.views import Views
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
 from orchestrator.spool import Spool
@@ -246,6 +246,26 @@ def test_a_very_long_folder_is_counted_as_a_short_one(queue: Spool, monkeypatch:
     if sys.platform == "linux":
         monkeypatch.setattr(os, "listdir", lambda path: pytest.fail(f"{path} was listed"))
         assert queue.count(State.PENDING) == 300
+
+
+# -- claims -----------------------------------------------------------------------------------------
+
+
+def test_a_claim_of_a_worker_reads_no_more_than_it_needs(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(300):
+        content = f"description: x\npriority: {'high' if number == 250 else 'low'}\n"
+        write(f"{queue.tasks}/pending/t{number:03d}.yaml", content)
+    monkeypatch.setattr(offers, "SLICE_SECONDS", 0.0)  # one file at a time
+    desk = TaskQueue(queue.root)
+    desk.register_agent("w", (), {"max_concurrent_tasks": 100})
+    read_bytes, seen = intake.read_bytes, []
+    monkeypatch.setattr(intake, "read_bytes", lambda path, **how: seen.append(path) or read_bytes(path, **how))
+    assert desk.assign_task("t123", "w").task_id == "t123" and len(set(seen)) < 5
+    assert desk.claim_tasks("w")[0].task_id == "t250" and len(set(seen)) < 10
+    assert desk.claim_tasks("w", 3)[0].task_id == "t000" and len(set(seen)) < 20
+    made = desk.create_task("at once", priority="high")
+    assert desk.claim_tasks("w")[0].task_id == made and len(set(seen)) < 25
+    assert len(desk.poll_tasks("w", limit=1000)) + len(os.listdir(f"{queue.tasks}/assigned")) // 2 == 301
 
 
 # -- pages ------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ HEAVY = (
     "watchdog",
     "logging",
     "subprocess",
-    "ctypes",
+   
     "asyncio",
     "rich",
     "mcp",
