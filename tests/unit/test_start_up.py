@@ -29,7 +29,6 @@ HEAVY = (
     "watchdog",
     "logging",
     "subprocess",
-   
     "asyncio",
     "rich",
     "mcp",
