@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator import files, history, plain
+from orchestrator import files, history, ids, plain
 from orchestrator.errors import InvalidTask
 from orchestrator.names import printable
 from orchestrator.reading import StillWritten
@@ -19,6 +19,7 @@ from orchestrator.waiting import Waiting
 
 def came_back(queue: Spool, task_id: str, name: str, content: bytes) -> str:
     """What was done, if this id runs, or has ended; "" if the file is to be run. Raises InvalidTask for another text, StillWritten while git is at work."""
+    ids.met(queue, name, task_id)
     places = [state for state in (State.ASSIGNED, *ENDED) if plain.is_there(queue.path(state, task_id))]
     kept = queue.path(places[0], task_id) if places else queue.archived(task_id)
     if not kept:
