@@ -92,7 +92,8 @@ json.dump(found, sys.stdout)
 
 def table() -> dict[str, tuple[int, list[str]]]:
     """Command → how many modules it may load, and which heavy ones, as the page says."""
-    rows = re.findall(r"^\| `([\w -]+)` \| (\d+) \| ([\w, –]*) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    text = PAGE.read_text(encoding="utf-8").partition("| modules at most |")[2]
+    rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \| ([\w, –]*) \|", text, re.MULTILINE)
     return {name: (int(most), [] if heavy == "–" else heavy.split(", ")) for name, most, heavy in rows}
 
 
