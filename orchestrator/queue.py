@@ -114,7 +114,7 @@ class TaskQueue(Looking):
             return [self.get_task_status(one.id) for one in self.pull.held(agent_id)[: checked_limit(limit)]]
         if status != "pending":
             raise OrchestrateError(f"status: write pending or assigned, not {printable(status)!r}")
-        return [status_of(entry) for entry in islice(self.offers.all(worker), checked_limit(limit))]
+        return [status_of(entry) for entry in islice(self.offers.all(worker), min(checked_limit(limit), 1 << 60))]
 
     def get_next_task(self, agent_id: str) -> Assignment | None:
         """Claim the best task that this worker can do, durably; None if there is none. Raises NotFound; Refused if it
