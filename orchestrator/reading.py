@@ -4,8 +4,8 @@
 PyYAML alone is not safe for this: some 25 KB of nesting end the process inside libyaml,
 366 bytes of merge keys and two megabytes of %TAG lines run for a minute, aliases explode in
 whatever walks them later, duplicate keys pass in silence, and YAML 1.1 turns `no`, `12:30` and
-`010` into other things. So a pass over the events comes first and stops early; then a loader of our own builds YAML
-1.2's core types only, with string keys, each once.
+`010` into other things. So only its events are used, and the first that may not be ends it; what they say is built
+here: YAML 1.2's core types only, with string keys, each once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import os
 import re
 import stat
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -34,54 +35,28 @@ _PRIORITY = re.compile(rb"(?:^|[{,])\s*[\"']?priority[\"']?\s*:\s*[\"']?(\w+)", 
 _TAG_LINE = re.compile(rb"^%TAG\b", re.MULTILINE)
 
 
-class _Loader(_Base):  # type: ignore[misc]
-    """YAML 1.2 core schema; mappings with string keys, each once."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-):
-    for _c in _first:
-        _Loader.yaml_implicit_resolvers.setdefault("" if _c == "\0" else _c, []).append(
-            (f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"))
-        )
-
-
-def _mapping(loader: Any, node: yaml.MappingNode) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise InvalidTask(f"line {key_node.start_mark.line + 1}: a key must be a word, not {printable(str(key))}")
-        if key in found:
-            raise InvalidTask(f"line {key_node.start_mark.line + 1}: the key {printable(key)!r} stands twice")
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
-
-
-def _integer(loader: Any, node: yaml.ScalarNode) -> int:
-    text = node.value
+def _integer(text: str) -> int:
     if len(text) > 20:
-        raise InvalidTask(f"line {node.start_mark.line + 1}: a number of {len(text)} digits")
+        raise InvalidTask(f"a number of {len(text)} digits")
     return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
 
 
-def _float(loader: Any, node: yaml.ScalarNode) -> float:
-    number = float(node.value[:100])
+def _float(text: str) -> float:
+    number = float(text[:100])
     if not math.isfinite(number):
-        raise InvalidTask(f"line {node.start_mark.line + 1}: a number out of range")
+        raise InvalidTask("a number out of range")
     return number
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-_Loader.add_constructor("tag:yaml.org,2002:float", _float)
-_Loader.add_constructor("tag:yaml.org,2002:bool", lambda loader, node: node.value.lower() == "true")
+_PLAIN: dict[str, list[tuple[re.Pattern[str], Callable[[str], object]]]] = {}  # YAML 1.2's core types, by first letter
+for _pattern, _first, _made in (
+    (r"~|null|Null|NULL|", ["", *"~nN"], lambda text: None),
+    (r"true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
+    (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789", _integer),
+    (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789", _float),
+):
+    for _c in _first:
+        _PLAIN.setdefault(_c, []).append((re.compile(_pattern), _made))
 
 
 class StillWritten(Exception):
@@ -175,8 +150,7 @@ def parse_mapping(content: bytes) -> dict[str, Any]:
     if not text.strip():
         raise InvalidTask("is empty; the smallest task is one line: description: what to do")
     try:
-        _walk(text)
-        value = yaml.load(text, Loader=_Loader)  # a safe loader, made stricter
+        value = _built(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -210,28 +184,66 @@ def line_of(content: bytes, key: str) -> str:
     return f"line {text.count(chr(10), 0, match.end()) + 1}: " if match else ""
 
 
-def _walk(text: str) -> None:
-    """One pass over the events, before anything is built; stops at the first that may not be."""
-    depth = documents = 0
+def _built(text: str) -> object:
+    """The value of a document, from one pass over its events that stops at the first that may not be."""
+    value: object = None
+    inside: list[dict[str, object] | list[object]] = []  # what is open, outermost first
+    keys: list[str | None] = []  # of each: that whose value comes next
+    documents = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Base)):
-        mark = event.start_mark
-        where = f"line {mark.line + 1}: " if mark else ""
-        if isinstance(event, yaml.DocumentStartEvent):
+        if count > EVENT_LIMIT:
+            raise InvalidTask(f"{_line(event)}more than {EVENT_LIMIT:,} values")
+        if isinstance(event, yaml.NodeEvent):
+            new = _begun(event)
+            if not inside:
+                value = new
+            elif isinstance(there := inside[-1], list):
+                there.append(new)
+            elif (key := keys[-1]) is not None:
+                there[key], keys[-1] = new, None
+            elif not isinstance(new, str):
+                shown = "a list or mapping" if isinstance(new, (dict, list)) else printable(str(new))
+                raise InvalidTask(f"{_line(event)}a key must be a word, not {shown}")
+            elif new in there:
+                raise InvalidTask(f"{_line(event)}the key {printable(new)!r} stands twice")
+            else:
+                keys[-1] = new
+            if isinstance(new, (dict, list)):
+                inside.append(new)
+                keys.append(None)
+                if len(inside) > DEPTH_LIMIT:
+                    raise InvalidTask(f"{_line(event)}nested deeper than {DEPTH_LIMIT} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            inside.pop()
+            keys.pop()
+        elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise InvalidTask(f"{where}a second document starts; one file is one task")
-        elif isinstance(event, yaml.AliasEvent):
-            raise InvalidTask(f"{where}an alias (*{printable(event.anchor or '', 40)}); write the value out")
-        elif isinstance(event, yaml.NodeEvent):
-            if event.anchor:
-                raise InvalidTask(f"{where}an anchor (&{printable(event.anchor, 40)}); write the value out")
-            if tag := getattr(event, "tag", None):
-                raise InvalidTask(f"{where}a tag ({printable(tag, 40)}); plain values only")
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > DEPTH_LIMIT:
-                    raise InvalidTask(f"{where}nested deeper than {DEPTH_LIMIT} levels")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if count > EVENT_LIMIT:
-            raise InvalidTask(f"{where}more than {EVENT_LIMIT:,} values")
+                raise InvalidTask(f"{_line(event)}a second document starts; one file is one task")
+    return value
+
+
+def _begun(event: Any) -> object:
+    """A scalar's value; of what holds others, it is still empty."""
+    if isinstance(event, yaml.AliasEvent):
+        raise InvalidTask(f"{_line(event)}an alias (*{printable(event.anchor or '', 40)}); write the value out")
+    if event.anchor:
+        raise InvalidTask(f"{_line(event)}an anchor (&{printable(event.anchor, 40)}); write the value out")
+    if event.tag:
+        raise InvalidTask(f"{_line(event)}a tag ({printable(event.tag, 40)}); plain values only")
+    if isinstance(event, yaml.MappingStartEvent):
+        return {}
+    if isinstance(event, yaml.SequenceStartEvent):
+        return []
+    text: str = event.value
+    for pattern, made in _PLAIN.get(text[:1], ()) if event.implicit[0] else ():  # else it is in quotes, or a block
+        if pattern.fullmatch(text):
+            try:
+                return made(text)
+            except InvalidTask as problem:
+                raise InvalidTask(f"{_line(event)}{problem}") from None
+    return text
+
+
+def _line(event: Any) -> str:
+    return f"line {event.start_mark.line + 1}: " if event.start_mark else ""

@@ -18,7 +18,6 @@ from orchestrator.task import Task
 
 Stamp = int  # inode, mtime in ns and size, in one number
 Route = tuple[str, tuple[str, ...], bool]  # preferred agent, requirements, has a script of its own
-NOTHING: frozenset[str] = frozenset()
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -67,7 +66,7 @@ class Entry:
         self.stamp = stamp
         self.priority = priority
         self.attempt = FRESH if attempt == FRESH else attempt
-        self.unmet = NOTHING  # dependencies that are not completed
+        self.unmet: tuple[str, ...] = ()  # dependencies that are not completed
         self.line: Line | None = None  # in which it lies
         self.route = route_of(task)
         self._name = "" if name == f"{task.id}.yaml" else name
@@ -192,7 +191,8 @@ class Waiting:
         if entry.route not in self.kinds:
             self.kinds[entry.route] = Kind(entry.route)
         self.kinds[entry.route].count += 1
-        entry.unmet = frozenset(unmet) or NOTHING
+        found = tuple(unmet)
+        entry.unmet = entry.dependencies if found == entry.dependencies else found  # one is kept, not two
         for one in entry.unmet:
             self._dependents.setdefault(one, set()).add(entry.id)
         self._queue(entry, now)
@@ -233,7 +233,7 @@ class Waiting:
         for dependent in self._dependents.pop(task_id, set()):
             entry = self.by_id.get(dependent)
             if entry is not None:
-                entry.unmet = entry.unmet - {task_id} or NOTHING
+                entry.unmet = tuple(one for one in entry.unmet if one != task_id)
                 self._queue(entry, now)
 
     def is_awaited(self, task_id: str) -> bool:

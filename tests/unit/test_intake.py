@@ -148,10 +148,10 @@ def test_just_before_the_claim_an_edited_file_is_no_longer_the_one_that_was_read
 def test_a_completed_dependency_releases_whoever_moved_it(desk: Desk) -> None:
     desk.drop("b.yaml", "description: x\ndependencies: [a]\n")
     desk.look()
-    assert desk.intake.waiting.by_id["b"].unmet == {"a"}
+    assert desk.intake.waiting.by_id["b"].unmet == ("a",)
     write(desk.queue.path(State.COMPLETED, "a"), "description: x\n")
     desk.look()
-    assert desk.intake.waiting.by_id["b"].unmet == set()
+    assert desk.intake.waiting.by_id["b"].unmet == ()
 
 
 def test_an_archived_dependency_is_completed_if_it_was(desk: Desk) -> None:
@@ -159,7 +159,7 @@ def test_an_archived_dependency_is_completed_if_it_was(desk: Desk) -> None:
     write(f"{desk.queue.archive}/2026-11/failed/f.yaml", "description: x\n")
     desk.drop("b.yaml", "description: x\ndependencies: [a, f]\n")
     desk.look()
-    assert desk.intake.waiting.by_id["b"].unmet == {"f"}
+    assert desk.intake.waiting.by_id["b"].unmet == ("f",)
 
 
 # -- a file that is still written ---------------------------------------------------------------
@@ -582,4 +582,4 @@ def test_a_new_intake_finds_what_waits(desk: Desk) -> None:
     again = Desk(desk.queue)
     again.look()
     assert again.waiting == desk.waiting == ["a", "b"]
-    assert again.intake.waiting.by_id["b"].unmet == {"a"}
+    assert again.intake.waiting.by_id["b"].unmet == ("a",)

@@ -35,7 +35,7 @@ def choose(one: Task, agents: list[AgentView], avoid: str = "", spent: tuple[str
 def why(agents: list[AgentView], unmet: tuple[str, ...] = (), states: dict[str, State] | None = None,
         rejected: dict[str, str] | None = None, attempt: Attempt = Attempt(), **fields: Any) -> str:  # noqa: B008  # fmt: skip
     entry = Entry(task(**fields), "task_001.yaml", 0.0, 1, Priority.NORMAL, attempt)
-    entry.unmet = set(unmet)
+    entry.unmet = unmet
     return why_waiting(entry, agents, 100.0, (states or {}).get, lambda moment: f"{moment:g} o'clock", lambda one: (rejected or {}).get(one, ""))
 
 

@@ -117,7 +117,7 @@ def test_dependencies_hold_and_the_last_one_releases() -> None:
     assert served(index) == []
     index.completed("a", NOW)
     assert served(index) == []
-    assert index.by_id["c"].unmet == {"b"}
+    assert index.by_id["c"].unmet == ("b",)
     index.completed("b", NOW)
     assert served(index) == ["c"]
     index.completed("c", NOW)
