@@ -33,6 +33,7 @@ class Checklist:
         self._tell = tell
         self._problem = ""
         self._changed = True
+        self._count = 0  # of waiting tasks, as it was last written
         self._due = 0.0  # lived seconds
 
     def changed(self) -> None:
@@ -46,6 +47,7 @@ class Checklist:
     def write_if_due(self, waiting: Waiting, supervisor: Supervisor, wall: float, lived: float) -> None:
         """Write it if it has changed and was not written just now."""
         self.stranded.look(waiting, wall, lived)
+        self._changed = self._changed or len(waiting) != self._count
         if not self._changed or lived < self._due:
             return
         begun = time.perf_counter()
@@ -56,7 +58,10 @@ class Checklist:
         """Write it now."""
         problem = ""
         try:
-            self._changed = not self.context.write_state(self.lines(waiting, supervisor, wall))
+            self._changed, self._count = (
+                not self.context.write_state(self.lines(waiting, supervisor, wall)),
+                len(waiting),
+            )
         except OSError as error:  # a full disk: again later
             self._changed, problem = True, error.strerror or str(error)
         if problem and problem != self._problem:

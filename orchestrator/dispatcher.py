@@ -37,7 +37,7 @@ from orchestrator.watcher import Bell, Notes, Watcher
 
 SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
 SLICE = 0.002  # seconds: of reading what lies in pending/, in one turn
-FIRST_SLICE = 0.3  # the same in the first turn: as much as is there in most cases, so that the most urgent starts first
+FIRST_SLICE = 0.3  # the same at a start: as much as is there in most cases, so that the most urgent starts first
 SCAN_BURST = 60.0  # seconds: who nudges us now and then is looked for at once; who does all the time gets 5 % of ours
 
 
@@ -238,7 +238,7 @@ class Dispatcher:
         if self.finisher.unsettled or claimed:
             self._sync_and_start(claimed, wall, lived)
             self.starter.launched(self.health, wall, lived)
-        self.intake.go_on(wall)
+        self.intake.go_on(wall, SLICE if self.intake.survey.listed else FIRST_SLICE)
         self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
         self._flush()
         return self._patience(wall, lived)

@@ -28,6 +28,7 @@ from orchestrator.waiting import Attempt, Entry, Waiting, stamp_of
 SETTLE_SECONDS = 0.05  # before a file that is being written is looked at again
 EMPTY_SECONDS = 2.0  # an editor creates an empty file first and fills it then
 BAD_LIMIT = 3  # of those that are to be put aside, in one go: then what waits has its turn
+KEPT = 1000  # tasks that are kept whole; of more only what choosing needs
 FEW = 20  # files that are read at once, in whatever order they came; of more the most urgent first
 
 Tell = Callable[..., None]  # kind, task id, one line; more, if there is
@@ -36,8 +37,8 @@ Tell = Callable[..., None]  # kind, task id, one line; more, if there is
 class Intake:
     """Keeps a `Waiting` index in step with pending/.
 
-    `slice`: for how many seconds it goes on reading at one time. Without an end, and with whole tasks in the index,
-    for who looks now and then; else each task is read again just before its claim."""
+    `slice`: for how many seconds it goes on reading at one time; without an end, and with all tasks whole, for who
+    looks now and then. What is not kept of a task is read again just before its claim."""
 
     def __init__(
         self,
@@ -172,10 +173,11 @@ class Intake:
         The folders are the truth, whatever the events said."""
         known = list(self.waiting)
         unseen = self._backlog.unseen = []  # a look that the disk did not let end left some
-        for found in self.queue.pending_files():
+        for count, found in enumerate(self.queue.pending_files()):
             if found.name not in self._backlog and self.waiting.named(found.name) is None:
                 unseen.append(found.name)
-            yield
+            if count % 100 == 0:  # to hand over costs as much as a name
+                yield
         self.survey.listed = True
         unseen.sort(reverse=True)  # of names that are counted up, the oldest are glanced at first
         unseen.sort(key=len, reverse=True)
@@ -193,8 +195,6 @@ class Intake:
             if needs.is_completed(self.queue, one):
                 self.waiting.completed(one, now)
             yield
-
-    # -- one file ---------------------------------------------------------------------------
 
     def _path(self, name: str) -> str:
         return f"{self.queue.tasks}/{State.PENDING}/{name}"
@@ -274,7 +274,7 @@ class Intake:
             shown = cycle if len(cycle) <= 10 else [*cycle[:5], "…", *cycle[-4:]]
             self._reject(name, task.id, f"closes a cycle of dependencies: {' → '.join(shown)}; remove one of them")
             return
-        if self.slice < math.inf:
+        if self.slice < math.inf and len(self.waiting) > KEPT:
             entry.forget()
         if not attempt.made and (self._looked or status.st_ctime >= self._begun):
             self._tell("submitted", task.id, task.title)

@@ -192,7 +192,10 @@ def test_a_look_that_the_disk_did_not_let_end_is_made_again(desk: Slow, monkeypa
     assert desk.waiting == set(ids)
 
 
-def test_of_each_only_what_choosing_needs_is_kept_and_its_task_is_read_again_at_the_claim(desk: Slow) -> None:
+def test_of_many_only_what_choosing_needs_is_kept_and_the_task_is_read_again_at_its_claim(
+    desk: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "KEPT", 5)
     text = f"description: {'x' * 3000}\ncontext_required: false\nrun: 'true'\n"
     for number in range(MANY):
         desk.drop(f"task_{number:03d}", text)
