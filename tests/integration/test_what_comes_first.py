@@ -181,3 +181,12 @@ def test_a_dependency_in_a_file_of_another_name_is_said_to_wait(root: Driver) ->
     root.drop("some-file", "@say well", id="build")
     root.drop("test", "@say well", dependencies=["build"])
     assert reasons(root)["test"] == "waits for build (waiting)"
+
+
+def test_the_checklist_counts_what_came_though_nothing_can_start(root: Driver) -> None:
+    root.configure(ONE_SLOT)
+    root.start()
+    for number in range(3):
+        root.drop(f"held_{number}", dependencies=["never"])
+    page = root.root / "context" / "current_state.md"
+    until(lambda: "3 waiting" in page.read_text(encoding="utf-8") and "held_2" in page.read_text(encoding="utf-8"))
