@@ -189,6 +189,7 @@ def _built(text: str) -> object:
     value: object = None
     inside: list[dict[str, object] | list[object]] = []  # what is open, outermost first
     keys: list[str | None] = []  # of each: that whose value comes next
+    wrong: tuple[int, str] | None = None  # a key that is no word: what is open around it, and what to say
     documents = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Base)):
         if count > EVENT_LIMIT:
@@ -201,9 +202,10 @@ def _built(text: str) -> object:
                 there.append(new)
             elif (key := keys[-1]) is not None:
                 there[key], keys[-1] = new, None
+            elif isinstance(new, (dict, list)):  # told at its end: it may be worse
+                wrong = wrong or (len(inside), f"{_line(event)}a key must be a word, not a list or mapping")
             elif not isinstance(new, str):
-                shown = "a list or mapping" if isinstance(new, (dict, list)) else printable(str(new))
-                raise InvalidTask(f"{_line(event)}a key must be a word, not {shown}")
+                raise InvalidTask(f"{_line(event)}a key must be a word, not {printable(str(new))}")
             elif new in there:
                 raise InvalidTask(f"{_line(event)}the key {printable(new)!r} stands twice")
             else:
@@ -216,6 +218,8 @@ def _built(text: str) -> object:
         elif isinstance(event, yaml.CollectionEndEvent):
             inside.pop()
             keys.pop()
+            if wrong and len(inside) == wrong[0]:
+                raise InvalidTask(wrong[1])
         elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
