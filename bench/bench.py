@@ -11,6 +11,7 @@ import argparse
 import compileall
 import json
 import os
+import signal
 import sys
 
 import page
@@ -31,6 +32,7 @@ def main() -> int:
     options = parser.parse_args()
     sys.path.insert(0, REPOSITORY)
     compileall.compile_dir(os.path.join(REPOSITORY, "orchestrator"), quiet=1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that `Place` is cleared
     place = Place()
     where = machine(place)
     found: dict[str, list[Figure]] = {}

@@ -23,6 +23,7 @@ from tools import (
     command,
     cpu_seconds,
     fill,
+    hold,
     median,
     memory,
     run_command,
@@ -67,9 +68,9 @@ def idle(place: Place, quick: bool) -> list[Figure]:
         return [Figure("idle", "memory and CPU of the dispatcher", "", (), note="needs /proc")]
     seconds = 10.0 if quick else 30.0
     full, bare = place.root(), place.root()
-    fill(full, WAITING, HELD)
+    hold(full, WAITING)
     pids = [place.start(root) for root in (full, bare)]
-    until_read(full, f"{WAITING} waiting")
+    until_read(full)
     python = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=os.environ)
     time.sleep(6.0)  # the first scans, the first checklist
     before, begun = [cpu_seconds(pid) for pid in pids], time.monotonic()

@@ -13,6 +13,7 @@ from tools import (
     alternate,
     command,
     fill,
+    hold,
     median,
     memory,
     run_command,
@@ -24,7 +25,6 @@ from tools import (
 LENGTHS = (1000, 10_000, 100_000)
 MILLION = 1_000_000
 NO_OP = "run: 'true'\n"
-HELD = "run: 'true'\ndependencies: [never]\n"  # waits for a task that nobody will ever add
 WARM, COUNTED = 100, 500  # tasks that end before it is counted, and those that are
 LONGEST = 300.0  # seconds until so many have been read
 # How long a look may take, with so many waiting: milliseconds.
@@ -114,9 +114,9 @@ def _busy(place: Place, length: int) -> list[tuple[str, float]]:
 def _looks(place: Place, length: int, times: int) -> list[tuple[str, list[float]]]:
     """So many that may not run yet, and a dispatcher that has read them: drops, and whole processes that look."""
     root = place.root(slots=4)
-    fill(root, length, HELD)
+    hold(root, length)
     place.start(root)
-    until_read(root, f"{length} waiting", LONGEST)
+    until_read(root, LONGEST)
     time.sleep(2)
     took = drops.drop(place, root, 100)
     ours, last = [*command(), "--root", root], f"t_{length:05d}"
