@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from orchestrator.config import LimitsConfig
 from orchestrator.reading import parse_mapping, read_bytes
@@ -61,7 +62,7 @@ class Health:
     def open(self) -> None:
         """Take the file in hand. An alert that was given before a restart is not given again."""
         self.before = os.stat(self._path).st_mtime if os.path.exists(self._path) else 0.0
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._take()
         try:
             self.halted = str(parse_mapping(read_bytes(self._path)).get("halted") or "")
         except Exception:  # noqa: BLE001 (torn, foreign: it is only a hint)
@@ -72,6 +73,10 @@ class Health:
         """The dispatcher lives."""
         if self._fd >= 0 and lived >= self._beat_at:
             self._beat_at = lived + BEAT_SECONDS
+            if not self._is_there():
+                with suppress(OSError):
+                    self._take()
+                    self._write(0.0)
             os.utime(self._fd)
 
     def failed(self, error: OSError, lived: float) -> None:
@@ -111,6 +116,19 @@ class Health:
         """Seconds until there is something to be done here."""
         due = [self._beat_at, *([self._again_at] if self._again_at > lived else [])]
         return max(0.0, min(due) - lived) if self._fd >= 0 else 3600.0
+
+    def _take(self) -> None:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+
+    def _is_there(self) -> bool:
+        """Whether the file that we hold still has its name: of one that was deleted nobody would see the beat."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+        except OSError:
+            return False
 
     def _write(self, wall: float) -> None:
         """In place, over a block that is there already."""

@@ -185,3 +185,21 @@ def test_a_pause_from_the_future_is_over(agents: Agents) -> None:
     agents.registry.pause("a", time.time() + 60, "rate limit")
     assert agents.view(0)[0] == 0
     assert agents.view(-7200) == (3, "")
+
+
+def test_a_heartbeat_that_was_deleted_or_replaced_comes_back(desk: Desk) -> None:
+    desk.has_room(NONE)
+    os.unlink(desk.path)
+    desk.health.beat(0.0)
+    assert desk.kept.startswith("only ")
+    write(f"{desk.path}.new", "garbage")
+    os.rename(f"{desk.path}.new", desk.path)
+    os.utime(desk.path, (1.0, 1.0))
+    desk.health.beat(BEAT_SECONDS)
+    assert os.stat(desk.path).st_mtime > 1.0 and desk.kept.startswith("only ")
+    os.unlink(desk.path)
+    os.mkdir(desk.path)
+    desk.health.beat(2 * BEAT_SECONDS)  # nothing to be done about that now
+    os.rmdir(desk.path)
+    desk.health.beat(3 * BEAT_SECONDS)
+    assert desk.kept.startswith("only ")
