@@ -25,7 +25,7 @@ PHASES = {
     "looking at pending/, reading tasks": (("intake.py", "look"), ("intake.py", "go_on")),
     "claiming: the move, the note": (("starter.py", "claim"),),
     "preparing: folders, prompt, record": (("starter.py", "prepare"),),
-    "starting: the new process": (("starter.py", "launch"), ("starter.py", "launched")),
+    "starting: the new process": (("starter.py", "launch"),),
     "watching over what runs": (("supervisor.py", "turn"),),
     "judging: answer, verdict, result": (("finish.py", "judge"),),
     "recording: pages, the move": (("finish.py", "place"),),

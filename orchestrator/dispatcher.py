@@ -237,7 +237,6 @@ class Dispatcher:
         claimed = self.starter.claim(wall) if room else []
         if self.finisher.unsettled or claimed:
             self._sync_and_start(claimed, wall, lived)
-            self.starter.launched(self.health, wall, lived)
         self.intake.go_on(wall, SLICE if self.intake.survey.listed else FIRST_SLICE)
         self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
         self._flush()
@@ -263,9 +262,13 @@ class Dispatcher:
         except OSError as error:  # what has ended is settled with the next sync
             self.starter.give_back([(one.entry.id, one.slot) for one in claimed], error, wall)
             self.health.failed(error, lived)
+            prepared = []
         else:
             self.finisher.settle()
-            self.starter.launch(prepared)
+        if prepared and (lack := self.starter.launch(prepared, wall)):
+            self.health.failed(lack, lived)
+        elif prepared:
+            self.health.started()
         self.checklist.changed()
 
     # -- finish -----------------------------------------------------------------------------
@@ -284,10 +287,7 @@ class Dispatcher:
         return judged
 
     def _finish(self, ended: list[Live], wall: float, lived: float, judged: Judged | None) -> None:
-        try:
-            done, problem = self.finisher.finish_most(ended, self.config, wall, judged)
-        finally:
-            self.starter.launched(self.health, wall, lived)  # it was recorded meanwhile how the others ended
+        done, problem = self.finisher.finish_most(ended, self.config, wall, judged)
         if problem:  # full disk, no descriptors: nothing was committed that is not whole; again in a moment
             self._finish_again_at, self._scan_at = lived + 2.0, 0.0
             if left := len(ended) - len(done):

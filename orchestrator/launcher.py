@@ -12,13 +12,13 @@ import functools
 import os
 import re
 import signal
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from orchestrator import process, runs
 from orchestrator.process import Identity
-from orchestrator.spawning import Child, Spawner
 
 # Its first word goes into `alive`: from then on the run has begun. It opens the output itself, so that
 # it is made while the dispatcher goes on. A shell that has a trap set waits for its child, and then
@@ -36,7 +36,7 @@ AT_ONCE = -TERM_SECONDS  # a grace that leaves no time at all
 class Started(NamedTuple):
     """A run that has just been started."""
 
-    process: Child
+    process: subprocess.Popen[bytes]
     identity: Identity
 
 
@@ -45,44 +45,37 @@ class Launch(Protocol):
 
     def start(
         self, folder: str, argv: tuple[str, ...], env: Mapping[str, str], workplace: str, stdin_path: str
-    ) -> Callable[[], Started]:
-        """Begin to start it; what is returned waits until it has, and is called once. Both raise OSError if the
-        machine has no room for it."""
+    ) -> Started:
+        """Start it. Raises OSError if the machine has no room for it."""
         ...
 
 
 class LocalLaunch:
     """A process of this machine."""
 
-    def __init__(self) -> None:
-        self._spawner = Spawner()
-
     def start(
         self, folder: str, argv: tuple[str, ...], env: Mapping[str, str], workplace: str, stdin_path: str
-    ) -> Callable[[], Started]:
+    ) -> Started:
         """Start `argv` with its output going straight to files in `folder`. Raises OSError."""
         alive = runs.take_alive(folder)
-        words = ("/bin/sh", "-c", WRAPPER, "orchestrate-run", stdin_path, *argv)
         try:
             os.stat(stdin_path)  # the wrapper could only fail of it
-            begun = self._spawner.begin(words, {**env, process.RUN_FOLDER: folder}, workplace, alive)
-        except BaseException:
+            child = subprocess.Popen(
+                ("/bin/sh", "-c", WRAPPER, "orchestrate-run", stdin_path, *argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=workplace,
+                env={**env, process.RUN_FOLDER: folder},
+                start_new_session=True,
+                pass_fds=(alive,),
+            )
+        finally:
             os.close(alive)
-            raise
-
-        def wait() -> Started:
-            try:
-                child = begun()
-            finally:
-                os.close(alive)
-            try:
-                return Started(child, process.identity(child.pid))
-            except (
-                OSError
-            ):  # no descriptors: it has started all the same, and nobody else gets its number before we look
-                return Started(child, Identity(child.pid, 0, process.boot_id()))
-
-        return wait
+        try:
+            return Started(child, process.identity(child.pid))
+        except OSError:  # no descriptors: it has started all the same, and nobody else gets its number before we look
+            return Started(child, Identity(child.pid, 0, process.boot_id()))
 
 
 def environment(

@@ -11,7 +11,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from orchestrator import files, groups, launcher, process, prompt, runs
@@ -21,9 +20,8 @@ from orchestrator.clock import Clock
 from orchestrator.config import AgentConfig, Config
 from orchestrator.context import Context
 from orchestrator.errors import OrchestrateError, PromptTooLong, is_lack
-from orchestrator.health import Health
 from orchestrator.intake import Intake
-from orchestrator.launcher import Launch, Started
+from orchestrator.launcher import Launch
 from orchestrator.live import Live
 from orchestrator.names import counted
 from orchestrator.registry import AgentRegistry
@@ -80,7 +78,6 @@ class Starter:
         self._environment = environment
         self._tell = tell
         self._router = CapabilityRouter()
-        self.begun: list[tuple[Prepared, Callable[[], Started]]] = []  # on their way
         self._stranded: dict[str, str] = {}  # task → slot: claimed by us, and nobody has it
         self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], Mapping[str, str]] = {}
 
@@ -165,13 +162,10 @@ class Starter:
 
     def _prepare(self, config: Config, claim: Claim, wall: float) -> Prepared:
         (entry, agent, slot, content), task = claim, claim.entry.task
-        settings = self.registry.settings(agent)
-        assert settings is not None  # it was chosen a moment ago
-        live = self.live(config, task, entry.attempt.made + 1, agent, slot, settings, wall)
+        live = self.live(config, task, entry.attempt.made + 1, agent, slot, _known(self.registry.settings(agent)), wall)
         live.attempt, live.stamp = entry.attempt, entry.stamp
         try:
-            # The run's folder, and those it lies in; one that was prepared in vain is used again.
-            files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
+            _make_folder(live.folder)
             invocation = live.adapter.invoke(self._request(live, entry))
             _record(live, invocation.argv, content)
         except PromptTooLong as error:
@@ -192,44 +186,40 @@ class Starter:
         }
         return Prepared(live, invocation.argv, env, f"{live.folder}/prompt.md" if invocation.stdin else os.devnull)
 
-    def launch(self, prepared: Sequence[Prepared]) -> None:
-        """Begin to start them. Their claims are durable. Until `launched` nobody may look for children of ours."""
-        self.begun += [(one, self._begin(one)) for one in prepared]
-
-    def launched(self, health: Health, wall: float, lived: float) -> None:
-        """They have started; for what there was no room, it is given back."""
-        without: list[tuple[str, str]] = []
-        lacking: OSError | None = None
-        begun, self.begun = self.begun, []
-        for one, wait in begun:
+    def launch(self, prepared: Sequence[Prepared], wall: float) -> OSError | None:
+        """Start them. Their claims are durable. For what there is no room, it is given back; what was lacking."""
+        for place, one in enumerate(prepared):
             live = one.live
             try:
-                live.not_started = one.failed or _wait(live, wait)
+                if one.lack:
+                    raise one.lack
+                live.not_started = one.failed or self._spawn(one)
             except OSError as error:
-                without.append((live.id, live.slot))
-                lacking = error
-                continue
+                self.give_back([(left.live.id, left.live.slot) for left in prepared[place:]], error, wall)
+                return error
             self.supervisor.add(live)
             said = f"run {live.number} on {live.slot} ({live.agent})"
             who = {"run": live.number, "agent_id": live.slot, "agent_type": live.agent}
             self._tell("claimed", live.id, said, **who)
             if live.not_started is None:
                 self._tell("started", live.id, f"{said}: {live.task.title}", **who)
-        if lacking:
-            self.give_back(without, lacking, wall)
-            health.failed(lacking, lived)
-        elif begun:
-            health.started()
+        return None
 
-    def _begin(self, one: Prepared) -> Callable[[], Started]:
-        live, most = one.live, (one.live.settings.max_memory_mb or 0.0) * 1e6
+    def _spawn(self, one: Prepared) -> tuple[Outcome, str] | None:
+        """Raises OSError if this machine has no room for it."""
+        live = one.live
+        most = (live.settings.max_memory_mb or 0.0) * 1e6
+        argv = groups.inside(groups.make(live.folder, most), one.argv) if most else one.argv
         try:
-            if one.lack or one.failed:
-                raise one.lack or OSError()
-            argv = groups.inside(groups.make(live.folder, most), one.argv) if most else one.argv
-            return self._launch.start(live.folder, argv, one.env, self.queue.root, one.stdin)
-        except (ValueError, OSError, OrchestrateError) as error:
-            return partial(_fail, error)
+            started = self._launch.start(live.folder, argv, one.env, self.queue.root, one.stdin)
+        except ValueError as error:  # a NUL: it is this task's, and no fault of the agent's
+            return Outcome.AGENT_ERROR, f"cannot be started: {error}"
+        except (OSError, OrchestrateError) as error:
+            if is_lack(error):
+                raise
+            return Outcome.NOT_STARTED, f"cannot start it: {getattr(error, 'strerror', '') or error}"
+        live.child, live.identity = started.process, started.identity
+        return None
 
     def _inherited(self, secrets: tuple[str, ...], needed: tuple[str, ...]) -> Mapping[str, str]:
         """What an agent inherits, worked out once."""
@@ -266,21 +256,9 @@ class Starter:
         )
 
 
-def _wait(live: Live, begun: Callable[[], Started]) -> tuple[Outcome, str] | None:
-    """Why it was not started. Raises OSError if this machine has no room for it."""
-    try:
-        live.child, live.identity = begun()
-    except ValueError as error:  # a NUL: it is this task's, and no fault of the agent's
-        return Outcome.AGENT_ERROR, f"cannot be started: {error}"
-    except (OSError, OrchestrateError) as error:
-        if is_lack(error):
-            raise
-        return Outcome.NOT_STARTED, f"cannot start it: {getattr(error, 'strerror', '') or error}"
-    return None
-
-
-def _fail(error: Exception) -> Started:
-    raise error
+def _known(settings: AgentConfig | None) -> AgentConfig:
+    assert settings is not None  # it was chosen a moment ago
+    return settings
 
 
 def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:
@@ -298,3 +276,8 @@ def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:
             hashlib.sha256(content).hexdigest(),
         ),
     )
+
+
+def _make_folder(path: str) -> None:
+    """A run's folder, and those it lies in; one that was prepared in vain is used again."""
+    files.make_folders(os.path.dirname(os.path.dirname(path)), os.path.dirname(path), path)

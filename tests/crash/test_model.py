@@ -172,7 +172,7 @@ class Moves(RuleBasedStateMachine):
 
     # -- the stand-in for the world ---------------------------------------------------------
 
-    def start(self, folder: str, argv: Any, env: Any, workplace: str, stdin_path: str) -> Callable[[], Started]:
+    def start(self, folder: str, argv: Any, env: Any, workplace: str, stdin_path: str) -> Started:
         """The seam `Launch`."""
         one = Run(folder, NO_PID + len(self.runs))
         others = [other for other in self.runs if other.task_id == one.task_id]
@@ -183,7 +183,7 @@ class Moves(RuleBasedStateMachine):
         if one.task_id in self.done:
             self.problems.append(f"{one.task_id}: run {one.number} after run {self.done[one.task_id]} had completed it")
         self.runs.append(one)
-        return lambda: Started(one, Identity(one.pid, 1, process.boot_id()))  # type: ignore[arg-type]
+        return Started(one, Identity(one.pid, 1, process.boot_id()))  # type: ignore[arg-type]
 
     def hear(self, event: Event) -> None:
         """A listener: a text that was refused is kept in rejected/; of a copy there is another."""

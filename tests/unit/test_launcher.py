@@ -29,17 +29,17 @@ def start(folder: str, tmp_path: Path) -> Iterator[Start]:
         stdin = write(f"{folder}/prompt.md", prompt)
         words = argv or ("/bin/sh", "-c", script)
         environ = dict(os.environ) if env is None else env
-        all_of_them.append(LocalLaunch().start(folder, words, environ, str(tmp_path), stdin)())
+        all_of_them.append(LocalLaunch().start(folder, words, environ, str(tmp_path), stdin))
         return all_of_them[-1]
 
     yield started
     end_leftovers(folder)
     for one in all_of_them:
-        until(lambda one=one: one.process.poll() is not None)
+        one.process.wait(10)
 
 
 def ended(one: Started, folder: str) -> int | None:
-    until(lambda: one.process.poll() is not None)
+    one.process.wait(20)
     return runs.read_exit(folder)
 
 
@@ -129,9 +129,9 @@ def test_the_lock_is_held_until_the_last_heir_is_gone(start: Start, folder: str)
 def test_what_cannot_be_started_raises_and_holds_nothing(folder: str, tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError):
-        LocalLaunch().start(folder, ("true",), {}, f"{tmp_path}/none", os.devnull)()
+        LocalLaunch().start(folder, ("true",), {}, f"{tmp_path}/none", os.devnull)
     with pytest.raises(OSError):
-        LocalLaunch().start(folder, ("true",), {}, str(tmp_path), f"{tmp_path}/no prompt")()
+        LocalLaunch().start(folder, ("true",), {}, str(tmp_path), f"{tmp_path}/no prompt")
     assert not runs.is_alive(folder)
     assert set(os.listdir("/proc/self/fd")) == before
 
@@ -142,7 +142,7 @@ import os, sys
 from orchestrator.launcher import LocalLaunch
 folder, root = sys.argv[1:]
 script = f"echo up; while [ ! -e {root}/gate ]; do sleep 0.01; done; exit 3"
-LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), root, os.devnull)()
+LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), root, os.devnull)
 os.kill(os.getpid(), 9)
 """
     parent = python(code, folder, str(tmp_path))
@@ -246,14 +246,14 @@ def test_an_agent_that_ignores_every_request_is_killed_with_its_grandchild_in_an
     assert all(process.is_same(one) for one in known)
     stopping.step(130.0 + TERM_SECONDS)
     until(lambda: not any(process.is_same(one) for one in known))
-    until(lambda: one.process.poll() is not None)
+    one.process.wait(10)
     until(lambda: not process.members(folder))
     assert not runs.is_alive(folder)
 
 
 def test_what_starts_behind_the_kill_is_killed_by_the_next_step(start: Start, folder: str) -> None:
     one = start("exit 0")
-    until(lambda: one.process.poll() is not None)
+    one.process.wait(10)
     stopping = Stopping(one.identity, folder, 0.0, 100.0)
     stopping.step(200.0)
     late = subprocess.Popen(["sleep", "300"], env={process.RUN_FOLDER: folder})

@@ -89,7 +89,7 @@ class Watch:
         self.live = Live(
             task, 1, "shell", "agent_01", Talker(), AgentConfig(), folder, 0.0, self.now, timeout, stuck_after
         )
-        started = LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, os.devnull)()
+        started = LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, os.devnull)
         self.live.child, self.live.identity = started.process, started.identity
         self.child = started.process
         self.supervisor = Supervisor(subreaper=False)
@@ -103,7 +103,7 @@ class Watch:
     def until_ended(self, seconds: float = 0.3) -> None:
         until(lambda: self.turn(seconds), 20.0)
         assert process.members(self.folder) == []
-        until(lambda: self.child.poll() is not None, 5)
+        self.child.wait(5)
 
     def until_printed(self, text: str) -> None:
         until(lambda: text in printed(f"{self.folder}/stdout.log"))
@@ -123,7 +123,7 @@ def watching(folder: str) -> Iterator[Watching]:
     yield watch
     for one in started:
         end_leftovers(folder)
-        until(lambda one=one: one.child.poll() is not None, 10)
+        one.child.wait(10)
 
 
 def test_a_run_that_ends_by_itself_has_ended(watching: Watching, folder: str) -> None:
@@ -410,7 +410,7 @@ process.become_subreaper()
 live = Live(Task(id="a", description="x"), 1, "shell", "agent_01", ShellAgent(), AgentConfig(), folder, 0.0, 0.0, 1e6, 1e6)
 supervisor = Supervisor(True)  # whatever is our child before is none of its business
 script = "setsid sleep 300 >/dev/null 2>&1 & sleep 0 & exit 0"
-started = LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, os.devnull)()
+started = LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, os.devnull)
 live.child, live.identity = started
 supervisor.lives["agent_01"] = live
 deadline = time.monotonic() + 20
@@ -431,7 +431,7 @@ def test_one_that_a_look_through_proc_missed_is_ended_all_the_same(
 ) -> None:
     """It was made in that very moment by one that is gone already; what it inherited of the lock tells of it."""
     watch = watching("setsid sleep 300 >/dev/null 2>&1 & exit 0")
-    until(lambda: watch.child.poll() is not None, 5)
+    watch.child.wait(5)
     look, missed = process.members, [1]
     monkeypatch.setattr(process, "members", lambda one: [] if missed and missed.pop() else look(one))
     assert not watch.turn(0.1)
@@ -442,7 +442,7 @@ def test_a_run_whose_wrapper_was_killed_goes_on_until_its_program_ends(watching:
     watch = watching(f"echo up; while [ ! -e {folder}/gate ]; do sleep 0.01; done")
     watch.until_printed("up")
     os.kill(watch.child.pid, signal.SIGKILL)
-    until(lambda: watch.child.poll() is not None, 5)
+    watch.child.wait(5)
     for _ in range(10):
         assert not watch.turn()
     assert process.members(folder)
@@ -457,7 +457,7 @@ import os, sys
 from orchestrator.launcher import LocalLaunch
 folder = sys.argv[1]
 script = f"echo up; while [ ! -e {folder}/gate ]; do sleep 0.01; done; exit 6"
-started = LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, os.devnull)()
+started = LocalLaunch().start(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, os.devnull)
 print(*started.identity, flush=True)
 """
     out, _ = python(code, folder).communicate(timeout=20)
