@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
+SLICE = 0.002  # seconds: of reading what lies in pending/, in one turn
+SLICE_BESIDE = 0.000_25  # the same while something runs, whose end nobody shall wait to see
+FIRST_SLICE = 0.3  # the same at a start: as much as is there in most cases, so that the most urgent starts first
+
 
 class Place(IntEnum):
     """Who is read first; within one, by priority and then by age."""

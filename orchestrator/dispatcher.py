@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from orchestrator import journal, plain
+from orchestrator.backlog import FIRST_SLICE, SLICE, SLICE_BESIDE
 from orchestrator.checklist import Checklist
 from orchestrator.clock import Clock
 from orchestrator.config import Config
@@ -36,8 +37,6 @@ from orchestrator.watch import Watch
 from orchestrator.watcher import Bell, Notes, Watcher
 
 SCAN_SECONDS = 5.0  # between two looks at all of pending/, whatever the events say
-SLICE = 0.002  # seconds: of reading what lies in pending/, in one turn
-FIRST_SLICE = 0.3  # the same at a start: as much as is there in most cases, so that the most urgent starts first
 SCAN_BURST = 60.0  # seconds: who nudges us now and then is looked for at once; who does all the time gets 5 % of ours
 
 
@@ -237,7 +236,8 @@ class Dispatcher:
         claimed = self.starter.claim(wall) if room else []
         if self.finisher.unsettled or claimed:
             self._sync_and_start(claimed, wall, lived)
-        self.intake.go_on(wall, SLICE if self.intake.survey.listed else FIRST_SLICE)
+        slice = SLICE_BESIDE if self.supervisor.lives else SLICE
+        self.intake.go_on(wall, slice if self.intake.survey.listed else FIRST_SLICE)
         self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
         self._flush()
         return self._patience(wall, lived)

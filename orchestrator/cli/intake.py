@@ -203,7 +203,8 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
         except (InvalidTask, InvalidConfig) as reason:
             problems.append((path, str(reason).removeprefix(f"{os.path.abspath(path)}: ")))
         except OSError as error:
-            problems.append((path, error.strerror or str(error)))
+            if given or not isinstance(error, FileNotFoundError):  # else somebody has just claimed or deleted it
+                problems.append((path, error.strerror or str(error)))
     return problems, len(paths)
 
 
