@@ -18,7 +18,7 @@ from orchestrator import __version__, config, disk, files, plain, process
 from orchestrator.alerts import Alerts
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import OrchestrateError, said
 from orchestrator.events import Event, Journal, Listener
 from orchestrator.hold import Hold, refuse_second
 from orchestrator.launcher import LocalLaunch
@@ -193,10 +193,10 @@ def start(root: str, agents: str) -> int:
         )
     os.close(write)
     with open(read, encoding="utf-8") as pipe:
-        said = pipe.read().strip()  # ends when the dispatcher is up, or is gone
-    if said == "up":
+        problem = pipe.read().strip()  # ends when the dispatcher is up, or is gone
+    if problem == "up":
         return child.pid
-    raise OrchestrateError(said or f"the dispatcher did not come up; see {root}/.orchestrator/dispatcher.log")
+    raise OrchestrateError(problem or f"the dispatcher did not come up; see {root}/.orchestrator/dispatcher.log")
 
 
 def end_without_dispatcher(root: str, only: str = "") -> list[str]:
@@ -244,12 +244,13 @@ def main(argv: list[str]) -> int:
 
     try:
         serve(root, config.parse_sizes(agents), False, ready)
-    except OrchestrateError as error:
+    except (OrchestrateError, OSError) as error:
+        problem = said(error) if isinstance(error, OSError) else str(error)
         try:
-            ready(str(error))
-        except OSError:
-            sys.stderr.write(f"{error}\n")
-        return error.exit_code
+            ready(problem)
+        except OSError:  # it was up already
+            sys.stderr.write(f"{problem}\n")
+        return error.exit_code if isinstance(error, OrchestrateError) else 1
     return 0
 
 

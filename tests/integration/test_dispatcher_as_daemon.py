@@ -37,6 +37,17 @@ def test_start_returns_when_it_is_up_and_the_daemon_has_a_session_of_its_own(roo
         assert "pts" not in os.readlink(f"/proc/{root.pid}/fd/{number}")
 
 
+@pytest.mark.parametrize("name", ["heartbeat", "dispatcher.lock", "dispatcher.json"])
+def test_what_is_in_its_way_at_the_start_is_named_in_one_line(root: Driver, name: str) -> None:
+    path = root.root / ".orchestrator" / name
+    (path / "kept").mkdir(parents=True)
+    done = root.run("start")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(path) in done.stderr, done.stderr
+    assert "Traceback" not in root.log and (path / "kept").is_dir()
+    path.rename(root.root / "away")
+    root.start()
+
+
 def test_a_second_start_is_refused_at_once_but_waits_for_one_that_is_just_ending(
     root: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
