@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from stage import CONFIG, Serve, Stage, begun, drained, task_text
@@ -100,7 +101,8 @@ def end_pauses(stage: Stage) -> bool:
     if not is_paused(stage):
         return False
     for name in os.listdir(f"{stage.root}/.orchestrator/agents"):
-        os.unlink(f"{stage.root}/.orchestrator/agents/{name}")
+        with suppress(FileNotFoundError):  # a draft that has got its name meanwhile
+            os.unlink(f"{stage.root}/.orchestrator/agents/{name}")
     return True
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -174,13 +175,16 @@ class Stage:
         app.serve(self.root, {}, False, ready)
 
     def _watch(self, step: Serve) -> None:
-        deadline, nudged = time.monotonic() + LIMIT, 0.0
-        while time.monotonic() < deadline and not step.until(self):
-            if step.meanwhile(self) and time.monotonic() - nudged > 0.05:
-                nudged = time.monotonic()
-                os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(0.002)
-        late = time.monotonic() >= deadline
+        deadline, nudged, late = time.monotonic() + LIMIT, 0.0, True
+        try:
+            while time.monotonic() < deadline and not step.until(self):
+                if step.meanwhile(self) and time.monotonic() - nudged > 0.05:
+                    nudged = time.monotonic()
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.002)
+            late = time.monotonic() >= deadline
+        except BaseException:  # a fault of ours here would leave the dispatcher waiting for ever
+            traceback.print_exc()
         os.kill(os.getpid(), step.number)
         if late:
             time.sleep(1.0)
