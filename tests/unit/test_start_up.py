@@ -18,7 +18,7 @@ from orchestrator.cli import commands, looks, machine, pulling, records
 from orchestrator.cli.base import app
 from orchestrator.spool import Spool
 
-pytestmark = [pytest.mark.fast, pytest.mark.skipif(not hasattr(os, "fork"), reason="each is a fork of a bare Python")]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each is a fork of a bare Python")
 
 PAGE = Path(REPOSITORY) / "docs" / "scale.md"
 HEAVY = (
