@@ -15,6 +15,9 @@ from orchestrator.states import ENDED, State
 
 _SEQUENTIAL = re.compile(r"task_\d+\.yaml")
 _STATED = re.compile(rb"^id:[ ]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+# `id: `, `"id": "`, `{id: `, a comment between, as a block: what follows may be the id (a task has no tags and
+# anchors). A thousand files that only name it, as a dependency, are not parsed for it.
+_STATES = rb"\bid[\"']?\s*:\s*(?:(?:#[^\n]*\n|[|>][-+\d]*\s)\s*)*[\"']?"
 FEW = 1000  # names in pending/: so many are all looked at for one new id, and for whether the queue is full
 
 
@@ -113,12 +116,12 @@ def file_of(queue: Places, task_id: str) -> str:
     for name in (f"{task_id}.yaml", f"{task_id}.yml"):
         if plain.is_there(f"{folder}/{name}") and stated_by(f"{folder}/{name}") in ("", task_id):
             return name
-    wanted = task_id.encode()
+    may_state = re.compile(_STATES + re.escape(task_id.encode()))
     for name in queue.names(State.PENDING):
         if _SEQUENTIAL.fullmatch(name) or not is_task_name(name):
             continue
         head = _head(f"{folder}/{name}")
-        if (wanted in head and _id_in(head, name) == task_id) or _named_like(name, head) == task_id:
+        if (may_state.search(head) and _id_in(head, name) == task_id) or _named_like(name, head) == task_id:
             return name
     return ""
 

@@ -63,7 +63,7 @@ class Looking(Spool):
         """What is known of it now. Raises NotFound."""
         state = self.require(task_id)
         for _ in range(10):  # it may move on while we look
-            found = self._status(state, task_id, self._default_priority())
+            found = self._status(state, task_id, self._default_priority(), self._path(state, task_id))
             if found is not None:
                 return found
             state = self.require(task_id)
@@ -96,15 +96,15 @@ class Looking(Spool):
         after, before = (_moment(key, wanted.pop(key, None)) for key in ("created_after", "created_before"))
         found: list[TaskStatus] = []
         normal = self._default_priority()
-        for state, task_id in self._those(status):
+        for state, task_id, path in self._those(status):
             if limit is not None and len(found) >= limit:
                 break
-            one = self._status(state, task_id, normal)
+            one = self._status(state, task_id, normal, path)
             if one is None or status not in ("", one.status):
                 continue
             if any(str(getattr(one, key)) != str(value) for key, value in wanted.items()):
                 continue
-            if (after is None and before is None) or self._created(state, task_id, after, before):
+            if (after is None and before is None) or self._created(path, task_id, after, before):
                 found.append(one)
         return found
 
@@ -187,16 +187,17 @@ class Looking(Spool):
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _those(self, status: str) -> Iterator[tuple[State, str]]:
+    def _those(self, status: str) -> Iterator[tuple[State, str, str]]:
+        """State, id, path of the file."""
         if status in ("", "pending"):
-            yield from ((State.PENDING, one) for one in self._waiting())
+            yield from ((State.PENDING, *one) for one in self._waiting())
         for state in (State.ASSIGNED, *ENDED):
             if status in ("", str(state)) or (status == "running" and state is State.ASSIGNED):
-                yield from ((state, one) for one in self.ids(state))
+                yield from ((state, one, self.path(state, one)) for one in self.ids(state))
 
-    def _waiting(self) -> Iterator[str]:
-        """Ids of what waits, as it would be served if nothing held it; of more than IN_ORDER, in the order of names.
-        What is no task is passed over."""
+    def _waiting(self) -> Iterator[tuple[str, str]]:
+        """Id and path of what waits, as it would be served if nothing held it; of more than IN_ORDER, in the order of
+        names. What is no task is passed over."""
         normal = self._default_priority()
         in_order = self.few_files(IN_ORDER)
         rows = []
@@ -208,10 +209,10 @@ class Looking(Spool):
             except (InvalidTask, OSError):
                 continue
             if not in_order:
-                yield task.id
+                yield task.id, path
                 continue
-            rows.append((normal if task.priority is None else task.priority, arrival, natural(task.id), task.id))
-        yield from (row[-1] for row in sorted(rows))
+            rows.append((normal if task.priority is None else task.priority, arrival, natural(task.id), task.id, path))
+        yield from (row[-2:] for row in sorted(rows))
 
     def _default_priority(self) -> Priority:
         return config.load_or_last(self.root)[0].queue.default_priority
@@ -225,9 +226,8 @@ class Looking(Spool):
             path = f"{self.tasks}/{state}/{ids.file_of(self, task_id) or f'{task_id}.yaml'}"
         return path
 
-    def _status(self, state: State, task_id: str, normal: Priority) -> TaskStatus | None:
+    def _status(self, state: State, task_id: str, normal: Priority, path: str) -> TaskStatus | None:
         """None if it is not there any more. `normal`: of what states no priority."""
-        path = self._path(state, task_id)
         try:
             arrival = os.stat(path).st_mtime
             task = parse(read_bytes(path), task_id)
@@ -274,8 +274,7 @@ class Looking(Spool):
             return os.path.exists(f"{self.run_folder(task_id, run)}/progress.jsonl")
         return bool(run) and runs.is_alive(self.run_folder(task_id, run))
 
-    def _created(self, state: State, task_id: str, after: float | None, before: float | None) -> bool:
-        path = self._path(state, task_id)
+    def _created(self, path: str, task_id: str, after: float | None, before: float | None) -> bool:
         try:
             task, written = parse(read_bytes(path), task_id), os.stat(path).st_mtime
         except (InvalidTask, OSError):

@@ -35,6 +35,7 @@ class Views:
         self.config = usable(root)
         self.now = time.time()
         self._waiting: Waiting | None = None
+        self._states: dict[str, State | None] = {}  # as they were when first asked for
         self.invalid: dict[str, str] = {}  # file name in pending/ → why it will be rejected
 
     # -- agents -----------------------------------------------------------------------------
@@ -67,8 +68,12 @@ class Views:
 
     def state_of(self, task_id: str) -> State | None:
         """A task's folder; of an archived one, the folder it was in."""
-        state = self.queue.ended_as(task_id)
-        return State.PENDING if state is None and ids.file_of(self.queue, task_id) else state
+        if task_id not in self._states:  # many of a page may wait for the same one
+            state = self.queue.ended_as(task_id)
+            if state is None and (task_id in self._waiting.by_id if self._waiting else ids.file_of(self.queue, task_id)):
+                state = State.PENDING
+            self._states[task_id] = state
+        return self._states[task_id]
 
     def entry(self, task_id: str) -> Entry | None:
         """One waiting task, read alone; None if it does not wait."""

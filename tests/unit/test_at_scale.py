@@ -11,7 +11,7 @@ import sys
 import pytest
 from helpers import REPOSITORY, read, write
 
-from orchestrator import TaskQueue, adding, counting, files, ids, intake, offers, places
+from orchestrator import TaskQueue, adding, counting, files, ids, intake, offers, places, task
 from orchestrator.cli.views import Views
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
 from orchestrator.spool import Spool
@@ -93,6 +93,9 @@ def test_a_command_opens_no_more_when_more_waits(queue: Spool) -> None:
         ("login.yaml", "id: fix_it\ndescription: x\n", "fix_it"),
         ("login.yaml", '{"description": "x", "id": "fix_it"}', "fix_it"),
         ("login.yaml", "description: x\nid:   'fix_it'  # his\n", "fix_it"),
+        ("login.yaml", "description: x\nid: # his # and mine\n  fix_it\n", "fix_it"),
+        ("login.yaml", "id: >-\n  fix_it\ndescription: x\n", "fix_it"),
+        ("login.yaml", "? id\n: fix_it\ndescription: x\n", "fix_it"),
         ("login.yml", "description: x\n", "login"),
         ("my login.yaml", "description: x\n", "my_login"),
         ("task_007.yaml", "description: x\n", "task_007"),
@@ -123,6 +126,25 @@ def test_an_id_in_other_case_is_another(queue: Spool) -> None:
     assert ids.file_of(queue, "login") == ""
     with pytest.raises(NotFound, match="did you mean 'Login'"):
         queue.require("login")
+
+
+def test_a_page_of_tasks_that_wait_for_one_that_is_nowhere_reads_each_once(
+    queue: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        write(f"{queue.tasks}/pending/drop_{number:02d}.yaml", f"id: d{number}\ndescription: x\ndependencies: [gone]\n")
+    parsed: list[str] = []
+    monkeypatch.setattr(task, "parse", lambda content, stem: parsed.append(stem))  # what a search for an id parses
+    rows = [row["reason"] for row in Views(queue.root).page({"pending"})[0]]
+    assert len(rows) == 40 and all("gone" in reason for reason in rows) and parsed == []
+
+
+def test_tasks_are_listed_without_a_search_for_each_file(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        write(f"{queue.tasks}/pending/drop_{number:02d}.yaml", f"id: d{number}\ndescription: x\n")
+    monkeypatch.setattr(ids, "file_of", None)
+    desk = TaskQueue(queue.root)
+    assert len(desk.list_tasks()) == len(desk.query_tasks({"created_after": 1, "status": "pending"})) == 40
 
 
 # -- many at once -----------------------------------------------------------------------------------
