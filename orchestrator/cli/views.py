@@ -25,6 +25,8 @@ from orchestrator.states import ENDED, Priority, State
 from orchestrator.task import Task, parse
 from orchestrator.waiting import Entry, Waiting
 
+LISTS = ("files_modified", "notes", "known_issues", "objectives", "questions")  # of a result
+
 
 class Views:
     """One root, looked at once."""
@@ -70,9 +72,8 @@ class Views:
         """A task's folder; of an archived one, the folder it was in."""
         if task_id not in self._states:  # many of a page may wait for the same one
             state = self.queue.ended_as(task_id)
-            if state is None and (task_id in self._waiting.by_id if self._waiting else ids.file_of(self.queue, task_id)):
-                state = State.PENDING
-            self._states[task_id] = state
+            waits = task_id in self._waiting.by_id if self._waiting else ids.file_of(self.queue, task_id) != ""
+            self._states[task_id] = State.PENDING if state is None and waits else state
         return self._states[task_id]
 
     def entry(self, task_id: str) -> Entry | None:
@@ -171,8 +172,7 @@ class Views:
         names = self.queue.assignments().get(task_id, [""])
         return names[-1].removesuffix(".yaml")[len(task_id) + 1 :]
 
-    def task_at(self, path: str, task_id: str) -> Task:
-        """The task of a file; a stand-in if that cannot be read any more."""
+    def task_at(self, path: str, task_id: str) -> Task:  # a stand-in if it cannot be read any more
         try:
             return parse(read_bytes(path), task_id)
         except (InvalidTask, OSError) as problem:
@@ -262,11 +262,7 @@ class Views:
             if state in ENDED and os.path.exists(home.result_path(state, task_id))
             else None,
             "output": result.output_file if result else None,
-            "files_modified": list(result.files_modified) if result else [],
-            **{
-                key: list(getattr(result, key)) if result else []
-                for key in ("notes", "known_issues", "objectives", "questions")
-            },
+            **{key: list(getattr(result, key, ())) for key in LISTS},
         }
 
     def _run(self, home: Places, task_id: str, number: int) -> dict[str, Any]:

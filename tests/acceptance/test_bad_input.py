@@ -75,9 +75,7 @@ def test_every_bad_file_at_once_beside_one_good_task(root: Driver, tmp_path: Pat
     pid = root.start()
     for name, (content, _) in FILES.items():
         (pending / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    expected = {name: words for name, (_, words) in FILES.items() if words} | special(
-        pending, tmp_path / "outside"
-    )
+    expected = {name: words for name, (_, words) in FILES.items() if words} | special(pending, tmp_path / "outside")
     root.drop("good", "@say well")
     root.drop("cycle_a", dependencies=["cycle_b"])
     root.drop("cycle_b", dependencies=["cycle_a"])
@@ -106,9 +104,7 @@ def test_every_bad_file_at_once_beside_one_good_task(root: Driver, tmp_path: Pat
     assert living(pid) and root.pid == pid
     assert "Traceback" not in root.log
     assert not (root.root / "pwned").exists() and not (root.root / "tmp").exists()
-    logged = [
-        line for line in root.log.splitlines() if " rejected tasks/pending/" in line or " rejected " in line
-    ]
+    logged = [line for line in root.log.splitlines() if " rejected tasks/pending/" in line or " rejected " in line]
     assert len(logged) >= len(expected)
     rows = root.json("tasks", "--status", "rejected")
     assert len(rows) == len(expected) + 1 and all(row["reason"] for row in rows)
@@ -122,9 +118,7 @@ def test_the_name_of_a_bad_file_can_neither_drive_a_terminal_nor_forge_a_line_of
     (root.root / "tasks/pending" / name).write_text("desription: x\n")
     root.start()
     until(lambda: root.rejected(name))
-    assert "\x1b" not in root.log and not any(
-        line.startswith("2026-01-01 forged") for line in root.log.splitlines()
-    )
+    assert "\x1b" not in root.log and not any(line.startswith("2026-01-01 forged") for line in root.log.splitlines())
 
 
 def test_a_second_bad_file_of_the_same_name_gets_a_place_of_its_own(root: Driver) -> None:

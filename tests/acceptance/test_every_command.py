@@ -84,9 +84,7 @@ def test_what_the_reading_commands_say_in_json_is_what_happened(root: Driver) ->
     assert rows["held"]["reason"] == "waits for gate (no such task)"
     shown = root.json("show", "done")
     assert shown["state"] == "completed" and shown["output"] == "context/agent_outputs/done_output.md"
-    assert (
-        shown["file"] == "tasks/completed/done.yaml" and shown["result"] == "tasks/completed/done_result.yaml"
-    )
+    assert shown["file"] == "tasks/completed/done.yaml" and shown["result"] == "tasks/completed/done_result.yaml"
     assert shown["files_modified"] == ["a.py"]
     assert [(run["run"], run["status"], run["exit_code"]) for run in shown["runs"]] == [(1, "success", 0)]
     status = root.json("status")
@@ -184,11 +182,7 @@ def test_validate_finds_what_would_be_rejected_and_is_fit_for_a_git_hook(root: D
         assert root.run("validate", name).returncode == 0
     (root.root / "config.yaml").write_text("retry: {max_retry: 1}\n")
     broken = root.run("validate")
-    assert (
-        broken.returncode == 1
-        and "did you mean 'max_retries'" in broken.stderr
-        and "Traceback" not in broken.stderr
-    )
+    assert broken.returncode == 1 and "did you mean 'max_retries'" in broken.stderr and "Traceback" not in broken.stderr
 
 
 def test_archive_moves_old_tasks_away_keeps_their_ids_used_and_their_dependents_going(root: Driver) -> None:
@@ -225,11 +219,7 @@ def test_doctor_says_by_its_exit_code_whether_something_has_to_be_mended(root: D
     sick = root.run("doctor", "--json")
     assert sick.returncode == 1
     [problem] = [one for one in json.loads(sick.stdout)["findings"] if one["level"] == "problem"]
-    assert (
-        problem["what"] == "agent ghost"
-        and "not on PATH" in problem["text"]
-        and "enabled: false" in problem["text"]
-    )
+    assert problem["what"] == "agent ghost" and "not on PATH" in problem["text"] and "enabled: false" in problem["text"]
     root.configure()
     root.drop("twice")
     root.drop("twice", folder="completed")
@@ -260,7 +250,9 @@ def test_status_and_doctor_name_what_waits_for_ever_and_who_has_to_do_what(root:
     assert "wants codex, which is not set up here" in said["lost"] and "needs capability sql" in said["hopeless"]
     [fake, ghost] = [line for line in page if line.startswith("agent ")]
     assert "(not logged in); 'orchestrate agents --resume fake' ends that" in fake and "cannot start" in ghost
-    found = {one["what"] for one in json.loads(root.run("doctor", "--json").stdout)["findings"] if one["level"] == "problem"}
+    found = {
+        one["what"] for one in json.loads(root.run("doctor", "--json").stdout)["findings"] if one["level"] == "problem"
+    }
     assert found == {"agent ghost", "task lost", "task gone", "task hopeless"}
     root.ok("agents", "--resume", "fake")
     root.ok("cancel", "lost", "gone", "hopeless")

@@ -33,9 +33,7 @@ def repository(root: Driver, tmp_path: Path) -> Driver:
 
 def git(root: Driver, *words: str) -> Any:
     names = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
-    return subprocess.run(
-        ["git", *names, *words], cwd=root.root, env=root.environment, capture_output=True, text=True
-    )
+    return subprocess.run(["git", *names, *words], cwd=root.root, env=root.environment, capture_output=True, text=True)
 
 
 def commit(root: Driver) -> Any:

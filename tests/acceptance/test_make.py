@@ -50,7 +50,7 @@ def test_make_alone_lists_what_there_is(clone: Path) -> None:
 
 
 def test_make_add_keeps_the_text_as_it_was_typed(clone: Path) -> None:
-    text = "Say \"hi\" to $USER's friend; $(rm -rf x) `ls` --priority # %"
+    text = 'Say "hi" to $USER\'s friend; $(rm -rf x) `ls` --priority # %'
     said = make(clone, "add", f"T={text}", "ARGS=--priority high")
     assert said.returncode == 0, said.stderr
     task_id = re.findall(r"^task_\d+$", said.stdout, re.MULTILINE)[0]

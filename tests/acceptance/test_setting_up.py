@@ -78,7 +78,10 @@ def test_two_queues_have_units_of_two_names(tmp_path: Path) -> None:
         assert said["name"] == name and f"~/.config/systemd/user/{name}.service, then:" in said["unit"]
         assert f"enable --now {name}\n" in said["unit"] and "loginctl enable-linger" in said["unit"]
         plist = queue.ok("service", "--kind", "launchd")
-        assert plistlib.loads(plist.encode())["Label"] == name and f"launchctl load ~/Library/LaunchAgents/{name}.plist" in plist
+        assert (
+            plistlib.loads(plist.encode())["Label"] == name
+            and f"launchctl load ~/Library/LaunchAgents/{name}.plist" in plist
+        )
 
 
 def test_the_systemd_unit_starts_this_very_queue(root: Driver) -> None:
@@ -97,9 +100,7 @@ def runs_as_told(root: Driver, words: list[str], environment: dict[str, str]) ->
     """The unit's own words, in the bare environment of a service (and where this repository lies)."""
     environment = environment | {"PYTHONPATH": root.environment["PYTHONPATH"]}
     root.drop("one", "@say well")
-    child = subprocess.Popen(
-        words, cwd="/", env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    child = subprocess.Popen(words, cwd="/", env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     root.started.append(child)
     root.reach("completed", "one")
     child.terminate()
@@ -125,9 +126,7 @@ def test_bash_completes_commands_options_and_the_ids_of_tasks(root: Driver, tmp_
         ask cancel ""; ask retry ""; ask add --agent f; ask tasks --status re; ask add --priority ""
     """
     environment = root.environment | {"PATH": f"{folder}:{root.environment['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=root.root, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(["bash", "-c", script], cwd=root.root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [sorted(line.split()) for line in done.stdout.splitlines()]
     assert lines == [

@@ -61,9 +61,7 @@ def queue(root: Driver) -> Driver:
     return root
 
 
-def outcome(
-    queue: Driver, place: tuple[str, ...], argv: tuple[str | bytes, ...]
-) -> tuple[int, str, str, bytes]:
+def outcome(queue: Driver, place: tuple[str, ...], argv: tuple[str | bytes, ...]) -> tuple[int, str, str, bytes]:
     """What one call gives: its code, what it says, and the file; the queue is as new afterwards."""
     done = queue.run(*place, "add", *argv)
     files = list((queue.root / "tasks/pending").glob("*.yaml"))

@@ -212,9 +212,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(queue: Driver) -> None:
     for number in range(300):
         queue.drop(f"held_{number}", "x" * 200, dependencies=["gate"])
     line = f"{shlex.quote(sys.executable)} -m orchestrator.cli tasks --limit 0 | head -1"
-    done = subprocess.run(
-        ["sh", "-c", line], cwd=queue.root, env=queue.environment, capture_output=True, text=True
-    )
+    done = subprocess.run(["sh", "-c", line], cwd=queue.root, env=queue.environment, capture_output=True, text=True)
     assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 

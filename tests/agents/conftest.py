@@ -54,9 +54,7 @@ def recorded() -> Callable[..., Evidence]:
 def written(tmp_path: Path) -> Callable[..., Evidence]:
     """The evidence of a run that printed this."""
 
-    def evidence(
-        stdout: str | bytes = "", stderr: str = "", code: int | None = 0, **changes: Any
-    ) -> Evidence:
+    def evidence(stdout: str | bytes = "", stderr: str = "", code: int | None = 0, **changes: Any) -> Evidence:
         out, err = tmp_path / "stdout.log", tmp_path / "stderr.log"
         out.write_bytes(stdout if isinstance(stdout, bytes) else stdout.encode())
         err.write_text(stderr)

@@ -86,9 +86,7 @@ READ: tuple[tuple[str, Outcome, str, Tokens | None, float | None, float | None],
 )
 
 
-@pytest.mark.parametrize(
-    ("case", "outcome", "words", "tokens", "cost", "retry_at"), READ, ids=lambda x: str(x)[:30]
-)
+@pytest.mark.parametrize(("case", "outcome", "words", "tokens", "cost", "retry_at"), READ, ids=lambda x: str(x)[:30])
 def test_reads_what_claude_left(
     recorded: Callable[..., Evidence],
     case: str,
@@ -135,10 +133,7 @@ def test_the_prompt_on_stdin_reaches_the_model(recorded: Callable[..., Evidence]
 
 
 def event(**values: object) -> str:
-    return (
-        json.dumps({"type": "result", "subtype": "success", "is_error": False, "num_turns": 1} | values)
-        + "\n"
-    )
+    return json.dumps({"type": "result", "subtype": "success", "is_error": False, "num_turns": 1} | values) + "\n"
 
 
 def failed(text: str, **values: object) -> str:

@@ -164,9 +164,7 @@ def rollout(home: Path, *limits: object) -> None:
     folder.mkdir(parents=True)
     path = folder / "rollout-2026-11-20T12-00-00-01a1-thread.jsonl"
     path.write_text(
-        lines(
-            *({"type": "event_msg", "payload": {"type": "token_count", "rate_limits": one}} for one in limits)
-        )
+        lines(*({"type": "event_msg", "payload": {"type": "token_count", "rate_limits": one}} for one in limits))
     )
 
 
@@ -189,9 +187,7 @@ def test_the_threads_file_knows_the_second(
     written: Callable[..., Evidence], tmp_path: Path, limits: list[object], retry_at: float
 ) -> None:
     rollout(tmp_path / "home[1]", *limits)  # brackets are no pattern
-    evidence = written(
-        failed(LIMIT + " try again at 2:11 PM."), code=1, env={"CODEX_HOME": str(tmp_path / "home[1]")}
-    )
+    evidence = written(failed(LIMIT + " try again at 2:11 PM."), code=1, env={"CODEX_HOME": str(tmp_path / "home[1]")})
     assert AGENT.read(evidence).retry_at == retry_at
 
 
@@ -222,9 +218,7 @@ def test_writing_about_limits_is_no_limit(written: Callable[..., Evidence]) -> N
 
 
 def test_stderr_of_a_run_that_had_begun_is_not_judged(written: Callable[..., Evidence]) -> None:
-    answer = AGENT.read(
-        written(lines({"type": "turn.started"}), stderr="ERROR tool: 401 Unauthorized", code=1)
-    )
+    answer = AGENT.read(written(lines({"type": "turn.started"}), stderr="ERROR tool: 401 Unauthorized", code=1))
     assert answer.outcome is Outcome.AGENT_ERROR
     assert AGENT.read(written(stderr="ERROR: 401 Unauthorized", code=1)).outcome is Outcome.AUTH
 
@@ -238,9 +232,7 @@ def test_a_turn_that_began_after_the_last_end_has_no_end(written: Callable[..., 
     ("code", "outcome"),
     [(0, Outcome.SUCCESS), (None, Outcome.SUCCESS), (137, Outcome.SUCCESS), (1, Outcome.AGENT_ERROR)],
 )
-def test_status_after_a_completed_turn(
-    recorded: Callable[..., Evidence], code: int | None, outcome: Outcome
-) -> None:
+def test_status_after_a_completed_turn(recorded: Callable[..., Evidence], code: int | None, outcome: Outcome) -> None:
     assert AGENT.read(recorded("codex", "json_ok", exit_code=code)).outcome is outcome
 
 

@@ -41,9 +41,7 @@ def test_command_line(
     assert (invocation.stdin, invocation.env) == (stdin, {})
 
 
-@pytest.mark.parametrize(
-    ("prompt", "fits"), [("x" * 131_071, True), ("x" * 131_072, False), ("é" * 65_536, False)]
-)
+@pytest.mark.parametrize(("prompt", "fits"), [("x" * 131_071, True), ("x" * 131_072, False), ("é" * 65_536, False)])
 def test_one_argument_has_a_limit(request_for: Callable[..., Request], prompt: str, fits: bool) -> None:
     request = request_for("aider", prompt, prompt="argument")
     if fits:
@@ -124,9 +122,7 @@ def test_json_answers(written: Callable[..., Evidence], stdout: str, path: str, 
         ("[" * 100_000, "a", "no JSON"),
     ],
 )
-def test_json_without_the_answer(
-    written: Callable[..., Evidence], stdout: str, path: str, words: str
-) -> None:
+def test_json_without_the_answer(written: Callable[..., Evidence], stdout: str, path: str, words: str) -> None:
     answer = AGENT.read(written(stdout, output="json", answer=path))
     assert answer.outcome is Outcome.UNREADABLE
     assert words in answer.error

@@ -42,9 +42,7 @@ def test_reads_what_cursor_left(
     answer = AGENT.read(evidence)
     assert answer.outcome is outcome
     assert (answer.tokens, answer.retry_at, answer.cost_usd) == (tokens, None, None)
-    assert answer.session_id == (
-        "c6b62c6f-7ead-4fd6-9922-e952131177ff" if os.path.exists(evidence.stdout) else ""
-    )
+    assert answer.session_id == ("c6b62c6f-7ead-4fd6-9922-e952131177ff" if os.path.exists(evidence.stdout) else "")
     if outcome is Outcome.SUCCESS:
         assert (answer.text, answer.error) == (words, "")
     else:

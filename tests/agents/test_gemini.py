@@ -192,9 +192,7 @@ def test_writing_about_limits_is_no_limit(written: Callable[..., Evidence]) -> N
 
 
 def test_a_whole_message_replaces_pieces(written: Callable[..., Evidence]) -> None:
-    out = lines(
-        said("a", delta=True), said("whole"), said("!", delta=True), {"type": "result", "status": "success"}
-    )
+    out = lines(said("a", delta=True), said("whole"), said("!", delta=True), {"type": "result", "status": "success"})
     assert AGENT.read(written(out)).text == "whole!"
 
 
@@ -204,9 +202,7 @@ def test_a_result_without_a_status_is_no_success(written: Callable[..., Evidence
 
 
 def test_words_before_the_last_tool_are_no_answer(written: Callable[..., Evidence]) -> None:
-    out = lines(
-        said("I will"), {"type": "tool_use"}, {"type": "tool_result"}, {"type": "result", "status": "success"}
-    )
+    out = lines(said("I will"), {"type": "tool_use"}, {"type": "tool_result"}, {"type": "result", "status": "success"})
     assert AGENT.read(written(out)).outcome is Outcome.UNREADABLE
 
 

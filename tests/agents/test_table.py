@@ -37,9 +37,7 @@ def test_every_kind_is_there_under_its_own_name() -> None:
         ("anything", "claude 'open quote", None, "command"),
     ],
 )
-def test_adapter_for(
-    settings: Callable[..., Any], name: str, command: str, adapter: str | None, kind: str
-) -> None:
+def test_adapter_for(settings: Callable[..., Any], name: str, command: str, adapter: str | None, kind: str) -> None:
     assert adapter_for(name, settings(command=command, adapter=adapter)).kind == kind
 
 

@@ -196,7 +196,9 @@ class Moves(RuleBasedStateMachine):
 
     def asked_to_end(self, one: Run) -> None:
         """Only who was cancelled, or whose task was taken away."""
-        if os.path.exists(self.queue.path(State.ASSIGNED, one.task_id)) and not os.path.exists(f"{one.folder}/cancelled"):
+        if os.path.exists(self.queue.path(State.ASSIGNED, one.task_id)) and not os.path.exists(
+            f"{one.folder}/cancelled"
+        ):
             self.problems.append(f"{one.task_id}: run {one.number} was ended in good health")
 
     # -- dispatchers ------------------------------------------------------------------------

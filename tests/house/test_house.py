@@ -25,7 +25,99 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "orchestrator"
 
 # From the ground up: a room may use those that stand before it, and no other.
-FLOORS = ["errors", "states", "clock", "names", "counting", "writing", "disk", "syncing", "files", "plain", "locks", "events", "journal", "together", "output", "reading", "checking", "task", "config", "process", "groups", "places", "ids", "hold", "adding", "spool", "progress", "runs", "completed", "performance", "agents.base", "agents.flags", "agents.lookup", "agents.wording", "agents.shell", "agents.claude", "agents.codex", "agents.gemini", "agents.cursor", "agents.command", "agents", "profiles", "context", "waiting", "history", "launcher", "prompt", "result", "retry", "roster", "router", "known", "health", "registry", "stranded", "live", "supervisor", "hands", "checklist", "returned", "needs", "backlog", "intake", "offers", "ended", "finish", "verdicts", "alerts", "report", "pull", "watch", "looking", "aio", "queue", "starter", "recovery", "watcher", "worker", "dispatcher", "app", "archive", "checkup", "schemas", "extras", "extras.alerts", "extras.mcp_words", "extras.mcp_asking", "extras.mcp_working", "extras.mcp_reading", "extras.mcp", "extras.mcp_http"]
+FLOORS = [
+    "errors",
+    "states",
+    "clock",
+    "names",
+    "counting",
+    "writing",
+    "disk",
+    "syncing",
+    "files",
+    "plain",
+    "locks",
+    "events",
+    "journal",
+    "together",
+    "output",
+    "reading",
+    "checking",
+    "task",
+    "config",
+    "process",
+    "groups",
+    "places",
+    "ids",
+    "hold",
+    "adding",
+    "spool",
+    "progress",
+    "runs",
+    "completed",
+    "performance",
+    "agents.base",
+    "agents.flags",
+    "agents.lookup",
+    "agents.wording",
+    "agents.shell",
+    "agents.claude",
+    "agents.codex",
+    "agents.gemini",
+    "agents.cursor",
+    "agents.command",
+    "agents",
+    "profiles",
+    "context",
+    "waiting",
+    "history",
+    "launcher",
+    "prompt",
+    "result",
+    "retry",
+    "roster",
+    "router",
+    "known",
+    "health",
+    "registry",
+    "stranded",
+    "live",
+    "supervisor",
+    "hands",
+    "checklist",
+    "returned",
+    "needs",
+    "backlog",
+    "intake",
+    "offers",
+    "ended",
+    "finish",
+    "verdicts",
+    "alerts",
+    "report",
+    "pull",
+    "watch",
+    "looking",
+    "aio",
+    "queue",
+    "starter",
+    "recovery",
+    "watcher",
+    "worker",
+    "dispatcher",
+    "app",
+    "archive",
+    "checkup",
+    "schemas",
+    "extras",
+    "extras.alerts",
+    "extras.mcp_words",
+    "extras.mcp_asking",
+    "extras.mcp_working",
+    "extras.mcp_reading",
+    "extras.mcp",
+    "extras.mcp_http",
+]
 
 
 @cache
@@ -72,7 +164,9 @@ def test_imports_go_down_only() -> None:
 
 
 def test_no_room_is_larger_than_an_evening_allows() -> None:
-    large = {str(p.relative_to(REPOSITORY)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
+    large = {
+        str(p.relative_to(REPOSITORY)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300
+    }
     assert large == {}
 
 
@@ -82,7 +176,19 @@ def test_add_and_status_load_neither_typer_nor_pydantic_nor_yaml() -> None:
     said = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY, env=plain
     ).stdout
-    heavy = {"typer", "click", "pydantic", "yaml", "rich", "watchdog", "filelock", "asyncio", "subprocess", "logging", "inspect"}
+    heavy = {
+        "typer",
+        "click",
+        "pydantic",
+        "yaml",
+        "rich",
+        "watchdog",
+        "filelock",
+        "asyncio",
+        "subprocess",
+        "logging",
+        "inspect",
+    }
     assert heavy & set(said.split()) == set()
 
 
@@ -99,7 +205,9 @@ def test_the_task_schema_names_every_key_and_refuses_others() -> None:
 
 
 def test_the_docs_are_drawn_from_the_code() -> None:
-    said = subprocess.run([sys.executable, "docs/make.py", "--check"], capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    said = subprocess.run(
+        [sys.executable, "docs/make.py", "--check"], capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
     assert said.returncode == 0, said.stderr
 
 
@@ -110,7 +218,9 @@ def test_every_command_has_json_and_an_example() -> None:
     assert len(names) >= 17
     for name in names:
         command = group.commands[name]  # type: ignore[attr-defined]
-        assert "Example: orchestrate" in (command.help or "") or 'Example: eval "$(orchestrate' in (command.help or ""), name
+        assert "Example: orchestrate" in (command.help or "") or 'Example: eval "$(orchestrate' in (
+            command.help or ""
+        ), name
         assert any("--json" in option.opts for option in command.params), name
 
 
@@ -128,7 +238,9 @@ def test_every_make_target_is_there() -> None:
 
 
 def test_ci_runs_the_test_command_and_nothing_else() -> None:
-    lines = [line for line in (REPOSITORY / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (REPOSITORY / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")
+    ]
     assert lines[-1] == "exec make test"
     assert os.access(REPOSITORY / ".ci" / "run", os.X_OK)
 
@@ -137,3 +249,24 @@ def test_a_decision_fits_on_a_page() -> None:
     for path in (REPOSITORY / "docs" / "decisions").glob("*.md"):
         assert re.fullmatch(r"\d{4}-[a-z-]+\.md", path.name)
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
+
+
+def test_decisions_are_numbered_and_every_link_of_the_docs_leads_somewhere() -> None:
+    numbers = [path.name[:4] for path in (REPOSITORY / "docs" / "decisions").iterdir()]
+    assert sorted(numbers) == sorted(set(numbers))
+    pages = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")]
+    headings = {
+        page: {
+            re.sub(r"[^\w -]", "", line.strip("# ").lower()).replace(" ", "-")
+            for line in page.read_text().splitlines()
+            if line.startswith("#")
+        }
+        for page in pages
+    }
+    lost = []
+    for page in pages:
+        for where, _, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)(#?)([^)\s]*)\)", page.read_text()):
+            target = (page.parent / where).resolve() if where else page
+            if not target.exists() or (heading and heading not in headings.get(target, set())):
+                lost.append(f"{page.relative_to(REPOSITORY)}: {where}#{heading}")
+    assert lost == []

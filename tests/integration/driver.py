@@ -98,9 +98,7 @@ class Driver:
 
     # -- the command ------------------------------------------------------------------------
 
-    def run(
-        self, *words: str | bytes, stdin: str | None = None, cwd: str | Path | None = None, **env: str
-    ) -> Any:
+    def run(self, *words: str | bytes, stdin: str | None = None, cwd: str | Path | None = None, **env: str) -> Any:
         """One command to its end: returncode, stdout, stderr."""
         inherited = {**self.environment, **env}
         place = str(cwd or self.root)
@@ -213,9 +211,7 @@ class Driver:
 
         folder = self.runs(task_id) / str(run)
         path = (
-            folder / "result.yaml"
-            if run
-            else self.root / "tasks" / self.places(task_id)[0] / f"{task_id}_result.yaml"
+            folder / "result.yaml" if run else self.root / "tasks" / self.places(task_id)[0] / f"{task_id}_result.yaml"
         )
         return dict(yaml.safe_load(path.read_text()))
 

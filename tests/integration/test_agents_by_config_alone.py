@@ -9,16 +9,12 @@ import pytest
 from integration.driver import AGENT, Driver, until
 
 
-def run_one(
-    root: Driver, *orders: str, settings: dict[str, Any] | None = None, **fields: Any
-) -> dict[str, Any]:
+def run_one(root: Driver, *orders: str, settings: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     """One task on one agent of these settings, to its end: its result."""
     root.configure({"mine": {"command": AGENT, **(settings or {})}}, secrets=["*_TOKEN", "*_API_KEY"])
     root.drop("one", *orders, max_retries=0, **fields)
     root.start(FOO_TOKEN="geheim", BAR_TOKEN="auch", PLAIN="offen")
-    until(
-        lambda: root.places("one") in (["completed"], ["review"], ["failed"]), what=lambda: root.story("one")
-    )
+    until(lambda: root.places("one") in (["completed"], ["review"], ["failed"]), what=lambda: root.story("one"))
     return root.result("one")
 
 
@@ -46,17 +42,14 @@ def test_a_prompt_of_one_megabyte_goes_through_stdin_and_files(root: Driver) -> 
     root.start()
     root.reach("completed", "a", "b")
     assert all(
-        root.answer(name).strip() == root.prompt(name).strip() and len(root.prompt(name)) > 1_000_000
-        for name in "ab"
+        root.answer(name).strip() == root.prompt(name).strip() and len(root.prompt(name)) > 1_000_000 for name in "ab"
     )
 
 
 def test_a_prompt_too_long_for_an_argument_is_said_to_be_and_not_cut(root: Driver) -> None:
     settings = {"command": f"{AGENT} --prompt", "prompt": "argument"}
     result = run_one(root, "@prompt", "y" * 140_000, settings=settings)
-    assert (
-        result["status"] == "context_overflow" and "set `prompt: stdin` or `prompt: file`" in result["reason"]
-    )
+    assert result["status"] == "context_overflow" and "set `prompt: stdin` or `prompt: file`" in result["reason"]
 
 
 @pytest.mark.parametrize(
@@ -156,10 +149,7 @@ def test_a_program_that_is_not_there_is_said_to_be_missing_and_costs_no_attempt(
     root.start()
     root.seen()
     [row] = root.json("tasks")
-    assert (
-        row["reason"] == "ghost cannot start: 'no-such-program-here' is not on PATH"
-        and row["state"] == "pending"
-    )
+    assert row["reason"] == "ghost cannot start: 'no-such-program-here' is not on PATH" and row["state"] == "pending"
     assert root.count("one") == 0
 
 

@@ -65,9 +65,7 @@ def events(log: Path, root: Driver) -> list[tuple[str, str, dict[str, Any]]]:
     return [(what, path.replace(f"{root.root}/", ""), tree) for what, path, tree in rows]
 
 
-def test_add_syncs_the_data_then_the_name_then_the_folder_before_it_prints_the_id(
-    root: Driver, tmp_path: Path
-) -> None:
+def test_add_syncs_the_data_then_the_name_then_the_folder_before_it_prints_the_id(root: Driver, tmp_path: Path) -> None:
     """Invariant 9."""
     log = recorded(root, tmp_path)
     assert root.ok("add", "Do it").strip() == "task_001"
@@ -90,18 +88,14 @@ def test_a_result_is_durable_before_the_move_that_commits_and_the_move_before_th
     seen = events(log, root)
     paths = [path for what, path, _ in seen if what == "sync"]
     folders = [tree for what, path, tree in seen if what == "sync" and path == "tasks/completed"]
-    assert any(
-        "one_result.yaml" in tree["completed"] and "one.yaml" not in tree["completed"] for tree in folders
-    )
+    assert any("one_result.yaml" in tree["completed"] and "one.yaml" not in tree["completed"] for tree in folders)
     committed = [tree for tree in folders if "one.yaml" in tree["completed"]]
     assert committed and "one_agent_01.yaml" in committed[0]["assigned"]
     first = next(i for i, (_, _, tree) in enumerate(seen) if "one.yaml" in tree["completed"])
     before = [path for what, path, _ in seen[:first] if what == "sync"]
     for page in ("context/notes/fake.md", "context/completed_tasks.json", "context/agent_outputs"):
         assert page in before, (page, paths)
-    assert any(path.startswith("tasks/runs/one/1/.") for path in before), (
-        "result.yaml or output.md were not synced"
-    )
+    assert any(path.startswith("tasks/runs/one/1/.") for path in before), "result.yaml or output.md were not synced"
     claimed = next(i for i, (_, _, tree) in enumerate(seen) if "one.yaml" in tree["assigned"])
     assert {"tasks/pending", "tasks/assigned"} <= {path for _, path, _ in seen[claimed:first]}
 
@@ -116,7 +110,9 @@ def test_a_relaxed_dispatcher_waits_for_no_disk_until_the_config_says_otherwise(
     until(lambda: not list((root.root / "tasks/assigned").glob("*.yaml")))
     synced = {path for what, path, _ in events(log, root) if what == "sync"}
     assert "tasks/pending" in synced
-    assert not [path for path in synced if path.startswith(("tasks/assigned", "tasks/completed", "tasks/runs", "context"))]
+    assert not [
+        path for path in synced if path.startswith(("tasks/assigned", "tasks/completed", "tasks/runs", "context"))
+    ]
     root.configure()
     os.kill(pid, signal.SIGHUP)
     until(lambda: "reloaded" in root.log)

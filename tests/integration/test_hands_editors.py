@@ -28,7 +28,12 @@ def vim(copy: str) -> Save:
     def save(path: Path, text: str) -> None:
         source = path.parents[2] / "text"
         source.write_text(text)
-        orders = (f"set backup writebackup backupskip= backupcopy={copy}", "%d", "0r " + str(source).replace(" ", "\\ "), "wq")
+        orders = (
+            f"set backup writebackup backupskip= backupcopy={copy}",
+            "%d",
+            "0r " + str(source).replace(" ", "\\ "),
+            "wq",
+        )
         run("vim", "-es", "-u", "NONE", "-N", *(word for order in orders for word in ("-c", order)), str(path))
 
     return save
@@ -76,7 +81,7 @@ def by(*words: str, touches: bool = False) -> Save:
 
 def cat(path: Path, text: str) -> None:
     half = len(text) // 2
-    parts = "printf %s \"$1\"; sleep 0.1; printf %s \"$2\""
+    parts = 'printf %s "$1"; sleep 0.1; printf %s "$2"'
     run("sh", "-c", f'{{ {parts}; }} > "$3"', "sh", text[:half], text[half:], str(path))
 
 
@@ -126,7 +131,9 @@ def test_each_program_saves_a_new_task_and_a_waiting_one(root: Driver) -> None:
     root.drop("gate", "@say open")
     root.reach("completed", *(f"{age}_{name}" for name in names for age in ("new", "old")))
     answers = {f"{age}_{name}": root.answer(f"{age}_{name}").strip() for name in names for age in ("new", "old")}
-    assert answers == {f"{age}_{name}": f"{word} {name}" for name in names for age, word in (("new", "first"), ("old", "last"))}
+    assert answers == {
+        f"{age}_{name}": f"{word} {name}" for name in names for age, word in (("new", "first"), ("old", "last"))
+    }
     assert sorted(root.ledger()) == sorted(f"{one} 1" for one in answers), "one of them ran twice, or never"
     assert not list((root.root / "tasks/rejected").iterdir())
     assert not list(pending.glob("*.yaml"))

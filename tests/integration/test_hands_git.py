@@ -107,7 +107,9 @@ def test_pull_and_rebase_submit_while_results_are_made(root: Driver, git: Reposi
     git("clone", str(upstream), str(colleague), cwd=tmp_path)
 
     def push(name: str) -> None:
-        (colleague / f"tasks/pending/{name}.yaml").write_text(f"description: |\n  Do it\n  @ledger ../ledger\n  @say {name}\n")
+        (colleague / f"tasks/pending/{name}.yaml").write_text(
+            f"description: |\n  Do it\n  @ledger ../ledger\n  @say {name}\n"
+        )
         git("add", "-A", cwd=colleague)
         git("commit", "-m", name, cwd=colleague)
         git("push", "origin", "main", cwd=colleague)

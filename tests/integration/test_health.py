@@ -77,7 +77,9 @@ def test_an_agent_that_does_not_start_rests_and_one_task_tries_it_before_the_oth
     def over() -> None:
         """The pause is over."""
         lines = pause.read_text().splitlines()
-        pause.write_text("".join(f"{line}\n" for line in lines if "paused_until" not in line) + "paused_until: 2020-01-01\n")
+        pause.write_text(
+            "".join(f"{line}\n" for line in lines if "paused_until" not in line) + "paused_until: 2020-01-01\n"
+        )
         look(root)
 
     over()
@@ -90,7 +92,11 @@ def test_an_agent_that_does_not_start_rests_and_one_task_tries_it_before_the_oth
     root.start()
     assert "did not start" in why(root, "a"), "a restart forgets nothing of it"
 
-    program(root, "mine.sh", f"#!/bin/sh\necho up >>'{root.root}/ups'\nwhile [ ! -e '{root.root}/go' ]; do sleep 0.05; done\necho well\n")
+    program(
+        root,
+        "mine.sh",
+        f"#!/bin/sh\necho up >>'{root.root}/ups'\nwhile [ ! -e '{root.root}/go' ]; do sleep 0.05; done\necho well\n",
+    )
     over()
     until(lambda: (root.root / "ups").exists())
     root.seen()
@@ -356,7 +362,9 @@ def test_without_processes_tasks_wait_and_start_when_there_are_some(another_user
     other = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *caps] if os.geteuid() == 0 else []
 
     def run(*words: str) -> None:
-        subprocess.run([*other, sys.executable, *words], cwd=root.root, env=root.environment, check=True, capture_output=True)
+        subprocess.run(
+            [*other, sys.executable, *words], cwd=root.root, env=root.environment, check=True, capture_output=True
+        )
 
     def processes(soft: str) -> None:
         code = "import resource as r, sys; kind = r.RLIMIT_NPROC; hard = r.prlimit(int(sys.argv[1]), kind)[1]"

@@ -75,7 +75,9 @@ def test_no_word_of_a_task_a_name_a_config_or_an_answer_reaches_a_shell(odd: Dri
     odd.drop("fails", "@say " + words.replace("\n", "\\n"), "@exit 3", preferred_agent="by_word")
     odd.reach("completed", "by_stdin", "by_word", "by_file", "script")
     odd.reach("review", "fails")
-    until(lambda: len(list((odd.root / "tasks/completed").glob("[0-9]*_result.yaml"))) == len(EVIL), what=lambda: odd.log)
+    until(
+        lambda: len(list((odd.root / "tasks/completed").glob("[0-9]*_result.yaml"))) == len(EVIL), what=lambda: odd.log
+    )
     for n in range(len(EVIL)):
         for kind in ("dependency", "id", "agent", "file"):
             reason = until(lambda kind=kind, n=n: odd.rejected(f"{kind}_{n}.yaml"))
@@ -90,7 +92,9 @@ def test_no_word_of_a_task_a_name_a_config_or_an_answer_reaches_a_shell(odd: Dri
     assert evil in odd.prompt("by_word") and EVIL[0] in odd.prompt("by_word") and odd.answer("script").endswith("well")
     assert EVIL[0] in (odd.root / "context/notes/by_word.md").read_text()
     # the last agent goes away: the alert's command, too, gets its words as they are
-    odd.configure({"gone": {"command": str(tmp_path / "gone")}}, alerts={"command": f"{shlex.quote(str(teller))} {words}"})
+    odd.configure(
+        {"gone": {"command": str(tmp_path / "gone")}}, alerts={"command": f"{shlex.quote(str(teller))} {words}"}
+    )
     os.kill(pid, 1)
     told = until(lambda: (odd.root / "told").exists() and (odd.root / "told").read_text())
     assert all(text in told for text in EVIL)
@@ -135,7 +139,9 @@ def test_no_context_file_and_no_answer_leads_out_of_the_root(root: Driver, tmp_p
         root.drop(f"page_{n}", context_required=[f"../{path}"])
     for n, path in enumerate(paths):
         reason = until(lambda n=n: root.rejected(f"path_{n}.yaml"), what=path)
-        assert any(words in reason for words in ("the root", "does not exist", "is empty", "NUL", "longer than")), reason
+        assert any(words in reason for words in ("the root", "does not exist", "is empty", "NUL", "longer than")), (
+            reason
+        )
         until(lambda n=n: root.rejected(f"page_{n}.yaml"), what=path)
     root.seen()
     (root.root / "docs/plan.md").unlink()
@@ -180,13 +186,28 @@ def test_whatever_lies_in_pending_is_kept_with_a_reason_and_good_ones_go_on(
 
     # names; of a good one the id is made from the name
     long, wide = "x" * 250 + ".yaml", "é" * 125 + ".yaml"
-    odd = [b"caf\xe9.yaml", b"\xff\xfe.yaml", b"a\nb.yaml", b"a\x1b[2Jb.yaml", b"$(reboot).yaml", b"-rf *.yaml", "\u202etxt.yaml".encode()]
+    odd = [
+        b"caf\xe9.yaml",
+        b"\xff\xfe.yaml",
+        b"a\nb.yaml",
+        b"a\x1b[2Jb.yaml",
+        b"$(reboot).yaml",
+        b"-rf *.yaml",
+        "\u202etxt.yaml".encode(),
+    ]
     for name in [*odd, long.encode(), wide.encode()]:
-        put(b"bad" + name if len(name) < 250 else name.replace(b"x", b"y").replace("é".encode(), "ö".encode()), b"no: task\n", "unknown key 'no'")
+        put(
+            b"bad" + name if len(name) < 250 else name.replace(b"x", b"y").replace("é".encode(), "ö".encode()),
+            b"no: task\n",
+            "unknown key 'no'",
+        )
         put(b"good" + name if len(name) < 250 else name, GOOD)
     # the same id for people, or for another file system; the first to be read waits
     later = GOOD + b"dependencies: [later]\n"
-    pairs = [("Case.yaml", "cASE.yaml", "in upper and lower case only"), ("n\u00e9.yaml", "ne\u0301.yaml", "waits already")]
+    pairs = [
+        ("Case.yaml", "cASE.yaml", "in upper and lower case only"),
+        ("n\u00e9.yaml", "ne\u0301.yaml", "waits already"),
+    ]
     for first, second, words in pairs:
         put(first, later)
         until(lambda first=first: first[:-5] in root.ok("tasks", "--json"))
@@ -224,22 +245,32 @@ def test_whatever_lies_in_pending_is_kept_with_a_reason_and_good_ones_go_on(
     os.truncate(sparse, 1 << 30)
     os.rename(sparse, "gigabyte.yaml")
     bad["gigabyte.yaml"] = "has 1,073,741,824 bytes"
-    bomb = "a: &a [x,x]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
+    bomb = "a: &a [x,x]\n" + "".join(
+        f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)
+    )
     put("bomb.yaml", bomb.encode() + b"description: x\n", "an anchor")
     for n, opening in enumerate((b"[", b"{a: ", b"- ", b"? ")):
         put(f"deep_{n}.yaml", b"description: " * (n < 2) + opening * 100_000, "nested deeper")
-    put("tags.yaml", b"".join(b"%%TAG !a%d! b\n" % n for n in range(150_000)) + b"--- {description: x}\n", "a %TAG line")
+    put(
+        "tags.yaml", b"".join(b"%%TAG !a%d! b\n" % n for n in range(150_000)) + b"--- {description: x}\n", "a %TAG line"
+    )
     put("key.yaml", b"description: x\n? " + b"k" * 4_000_000 + b"\n: 1\n", "unknown key 'kkk")
     put("path.yaml", b"description: x\ncontext_files: [" + b"a/" * 500_000 + b"]\n", "longer than 1,000")
     put("agent.yaml", b"description: x\npreferred_agent: " + b"a" * 4_000_000, "unknown agent 'aaa")
     root.drop("good", "@say well")
     root.reach("completed", "good")
-    until(lambda: all(root.rejected(kept(name)) for name in bad), what=lambda: [name for name in bad if not root.rejected(kept(name))])
+    until(
+        lambda: all(root.rejected(kept(name)) for name in bad),
+        what=lambda: [name for name in bad if not root.rejected(kept(name))],
+    )
     root.drop("later", "@say well")
     root.reach("completed", "later")
     for name, words in bad.items():
         reason = root.rejected(kept(name))
-        assert words in reason and reason.count("\n") == 1 and reason[:-1].isprintable() and len(reason) < 800, (name, reason)
+        assert words in reason and reason.count("\n") == 1 and reason[:-1].isprintable() and len(reason) < 800, (
+            name,
+            reason,
+        )
         assert os.path.lexists(rejected / kept(name)), name
     assert os.path.samefile(outside, rejected / "hard.yaml") and outside.read_text() == "no: task\n"
     assert os.readlink(rejected / "loop.yaml") == "loop.yaml" and (rejected / "folder.yaml/inside.yaml").exists()
@@ -248,7 +279,11 @@ def test_whatever_lies_in_pending_is_kept_with_a_reason_and_good_ones_go_on(
     assert kinds == {"socket": stat.S_IFSOCK, "fifo": stat.S_IFIFO}
     assert (tmp_path / "linked.yaml").read_bytes() == GOOD
     good = len(odd) + 2 + len(pairs) + len(("linked", "first", "good", "later"))
-    until(lambda: len([name for name in os.listdir(root.root / "tasks/completed") if name.endswith("_result.yaml")]) >= good)
+    until(
+        lambda: (
+            len([name for name in os.listdir(root.root / "tasks/completed") if name.endswith("_result.yaml")]) >= good
+        )
+    )
     assert living(pid) and root.pid == pid and "Traceback" not in root.log
     until(lambda: not root.members() and descriptors(pid) <= before, what=lambda: os.listdir(f"/proc/{pid}/fd"))
 

@@ -22,9 +22,7 @@ def test_forty_tasks_survive_fifteen_kills_each_completed_once_in_one_folder_and
     chance = random.Random(20250115)
     ids = [f"job_{number:02d}" for number in range(40)]
     for one in ids:
-        root.drop(
-            one, "@say well", f"@ledger '{root.root}/ledger'", "@facts 'notes: [\"seen\"]'", max_retries=0
-        )
+        root.drop(one, "@say well", f"@ledger '{root.root}/ledger'", "@facts 'notes: [\"seen\"]'", max_retries=0)
     kills = 0
     while kills < 15 or any(root.places(one) != ["completed"] for one in ids):
         root.start()
@@ -130,9 +128,7 @@ def test_what_was_merged_before_a_crash_is_not_merged_again(root: Driver) -> Non
     root.start()
     root.reach("completed", "one")
     root.ok("stop")
-    pages = [
-        root.root / "context" / name for name in ("known_issues.md", "notes/fake.md", "completed_tasks.json")
-    ]
+    pages = [root.root / "context" / name for name in ("known_issues.md", "notes/fake.md", "completed_tasks.json")]
     before = [page.read_text() for page in pages]
     assert "a crack" in before[0] and "a hint" in before[1]
     _back_to_assigned(root, "one")

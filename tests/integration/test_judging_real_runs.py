@@ -17,8 +17,7 @@ def test_a_failed_attempt_is_made_again_on_another_slot_then_a_person_is_asked(r
     result = root.result("one")
     assert result["status"] == "agent_error" and result["exit_code"] == 3
     assert (
-        "exit status 3: it broke (after 3 attempts)" in result["reason"]
-        and "orchestrate retry one" in result["reason"]
+        "exit status 3: it broke (after 3 attempts)" in result["reason"] and "orchestrate retry one" in result["reason"]
     )
     assert "attempt 1 of 3: agent_error: exit status 3: it broke" in root.log
 
@@ -113,9 +112,7 @@ def test_one_that_neither_says_nor_computes_anything_is_stuck_one_that_computes_
     root.start()
     root.reach("review", "stuck")
     root.reach("completed", "busy")
-    assert (
-        root.result("stuck")["status"] == "stuck" and "no output and no CPU" in root.result("stuck")["reason"]
-    )
+    assert root.result("stuck")["status"] == "stuck" and "no output and no CPU" in root.result("stuck")["reason"]
 
 
 def test_thirty_megabytes_of_output_are_cut_to_the_limit_and_head_and_tail_are_kept(root: Driver) -> None:
@@ -136,9 +133,7 @@ def test_a_run_that_goes_on_printing_never_holds_more_disk_than_the_limit_and_a_
     root.drop("one", "@print_mb 30", "@wait go", "@say 'the very last'")
     root.start()
     log = root.runs("one") / "1/stdout.log"
-    until(
-        lambda: log.exists() and log.stat().st_size >= 30_000_000 and log.stat().st_blocks * 512 < 1_200_000
-    )
+    until(lambda: log.exists() and log.stat().st_size >= 30_000_000 and log.stat().st_blocks * 512 < 1_200_000)
     root.go()
     root.reach("completed", "one")
     assert log.stat().st_size < 1_100_000 and log.read_text().endswith("the very last\n")

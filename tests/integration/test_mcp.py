@@ -173,7 +173,11 @@ def test_what_is_wrong_is_one_line_that_says_what_to_do_and_changes_nothing(root
             ("craete_task", {"content": "x"}, "(did you mean 'orchestration_create_task'?)"),
             ("create_task", {}, "content: is missing; add it"),
             ("create_task", {"contents": "x"}, "takes no 'contents' (did you mean 'content'?)"),
-            ("create_task", {"content": "x", "priority": "urgent"}, "priority: Input should be 'high', 'normal' or 'low'"),
+            (
+                "create_task",
+                {"content": "x", "priority": "urgent"},
+                "priority: Input should be 'high', 'normal' or 'low'",
+            ),
             ("create_task", {"content": " "}, "is empty"),
             ("create_task", {"content": "x", "preferred_agent": "fale"}, "(did you mean 'fake'?)"),
             ("create_task", {"content": "x", "task_id": "../x"}, "may hold letters"),
@@ -195,7 +199,11 @@ def test_what_is_wrong_is_one_line_that_says_what_to_do_and_changes_nothing(root
             ("get_next_task", {"agent_id": "me"}, "has task_001 already"),
             ("assign_task", {"task_id": "task_001", "agent_id": "me"}, "has task_001 already"),
             ("report_progress", {"task_id": "task_001", "percent": 101}, "from 0 to 100"),
-            ("report_progress", {"task_id": "task_001", "percent": 1, "findings": "x" * 10_000_000}, "1,000,000 is the most"),
+            (
+                "report_progress",
+                {"task_id": "task_001", "percent": 1, "findings": "x" * 10_000_000},
+                "1,000,000 is the most",
+            ),
             ("report_progress", {"task_id": "task_001", "percent": 1, "agent_id": "me", "run": 2}, "run 2 of task_001"),
             ("heartbeat", {"agent_id": "me", "task_id": "task_001", "run": 9}, "run 9"),
             ("complete_task", {"task_id": "task_001", "run": 1, "agent_id": "me", "metrics": {"a b": 1}}, "is no name"),
@@ -205,7 +213,9 @@ def test_what_is_wrong_is_one_line_that_says_what_to_do_and_changes_nothing(root
             assert said in line, (tool, line)
         assert tasks(root) == before
         assert (await call("get_task_status", task_id="task_001"))["percent"] is None
-        assert (await call("complete_task", task_id="task_001", agent_id="me", run=claimed["run"]))["status"] == "completed"
+        assert (await call("complete_task", task_id="task_001", agent_id="me", run=claimed["run"]))[
+            "status"
+        ] == "completed"
 
     within(root, script)
 
@@ -368,7 +378,9 @@ def serving(root: Driver, code: str = "") -> Iterator[tuple[subprocess.Popen[byt
     """A server and its three pipes, to be spoken to by hand."""
     words = ["-c", code, str(root.root)] if code else ["-m", "orchestrator.cli", "-C", str(root.root), "mcp"]
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, *words], env=root.environment, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+    with subprocess.Popen(
+        [sys.executable, *words], env=root.environment, stdin=pipe, stdout=pipe, stderr=pipe
+    ) as child:
         assert child.stdin and child.stdout and child.stderr
         try:
             yield child, child.stdin, child.stdout, child.stderr
@@ -389,7 +401,9 @@ def test_rubbish_is_answered_and_so_is_all_that_was_asked_before_the_client_went
     )
     good = [line(number, "create_task", content=f"No. {number}") for number in range(100, 110)]
     with serving(root) as (child, *_):
-        out, err = child.communicate(b"".join((*rubbish, HELLO, *rubbish, *strange, *good, b'{"jsonrpc":"2.0","id"')), 60)
+        out, err = child.communicate(
+            b"".join((*rubbish, HELLO, *rubbish, *strange, *good, b'{"jsonrpc":"2.0","id"')), 60
+        )
     answers = [json.loads(one) for one in out.splitlines()]
     assert child.returncode == 0 and err == b""
     assert all(one["jsonrpc"] == "2.0" for one in answers)
@@ -489,11 +503,16 @@ def two_clients_share_the_work(root: Driver, url: str, token: str) -> None:
 
     async def work(name: str) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        async with create_mcp_http_client(headers) as http, Client(streamable_http_client(url, http_client=http)) as client:
+        async with (
+            create_mcp_http_client(headers) as http,
+            Client(streamable_http_client(url, http_client=http)) as client,
+        ):
             call = Caller(client)
             await call("register_agent", agent_id=name)
             while found := await call("get_next_task", agent_id=name):
-                await call("complete_task", task_id=found[0]["task_id"], result=name, agent_id=name, run=found[0]["run"])
+                await call(
+                    "complete_task", task_id=found[0]["task_id"], result=name, agent_id=name, run=found[0]["run"]
+                )
                 done.append(found[0]["task_id"])
 
     async def main() -> None:
@@ -547,5 +566,7 @@ def test_without_the_extra_it_is_said_what_to_type(root: Driver) -> None:
 
 def test_the_command_line_loads_no_sdk() -> None:
     code = "import sys; from orchestrator.cli import commands, looks, machine, pulling; print(*sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    ).stdout
     assert not {"mcp", "mcp_types", "anyio", "starlette", "uvicorn", "pydantic"} & set(said.split())

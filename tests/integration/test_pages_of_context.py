@@ -51,9 +51,7 @@ def test_what_people_wrote_is_kept_while_the_checklist_is_kept_up_to_date(root: 
     root.reach("review", "bad")
     until(lambda: all(word in state.read_text() for word in ("one", "bad", "held")), what=state.read_text)
     text = state.read_text()
-    assert text.startswith("My own plan\n\n# Current state\n") and text.endswith(
-        "\nand what I noted below it\n"
-    )
+    assert text.startswith("My own plan\n\n# Current state\n") and text.endswith("\nand what I noted below it\n")
     begin, end = text.index("<!-- orchestrate: tasks -->"), text.index("<!-- orchestrate: end -->")
     assert begin < text.index("held") < end
     root.ok("stop")
@@ -84,9 +82,7 @@ def test_people_may_write_into_a_page_to_which_agents_add(root: Driver) -> None:
     root.reach("completed", *ids)
     lines = page.read_text().splitlines()
     assert lines[:3] == ["# Known issues", "", "- mine, without a line's end"]
-    assert sorted(line for line in lines if "found by" in line) == [
-        f"- found by {one} ({one}, fake)" for one in ids
-    ]
+    assert sorted(line for line in lines if "found by" in line) == [f"- found by {one} ({one}, fake)" for one in ids]
 
 
 def test_a_deleted_list_of_completed_tasks_comes_back_with_everything_in_it(root: Driver) -> None:

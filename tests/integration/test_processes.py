@@ -121,7 +121,9 @@ def test_one_that_eats_memory_is_ended_for_it_and_its_neighbour_is_not(root: Dri
     result = root.result("hog", 1)
     assert result["status"] == "out_of_resources" and "max_memory_mb of fake is 120" in result["reason"]
     code = "from orchestrator.groups import home; print(home())"  # not here: who asks may be moved
-    home = subprocess.run([sys.executable, "-c", code], env=root.environment, capture_output=True, text=True, check=True)
+    home = subprocess.run(
+        [sys.executable, "-c", code], env=root.environment, capture_output=True, text=True, check=True
+    )
     assert home.stdout == "\n" or "took more memory than it may" in result["reason"], "the kernel was there first"
     assert root.members("hog") == [] and root.members("neighbour") and root.members("free")
     assert {row["name"]: row["state"] for row in root.json("agents")} == {"fake": "ready", "free": "busy"}
@@ -233,12 +235,14 @@ def test_a_pid_that_was_really_used_again_gets_no_signal(adopting: None, root: D
 
 def is_waiting(pid: int) -> bool:
     """Whether a process waits for something that is no disk, and has waited for a moment."""
+
     def call() -> bytes:
         try:
             state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
             return state + Path(f"/proc/{pid}/syscall").read_bytes()
         except OSError:
             return b"S"  # it may not be looked at
+
     before = call()
     time.sleep(0.005)
     return before[:1] == b"S" and call() == before

@@ -111,10 +111,7 @@ def test_cancel_takes_a_waiting_task_and_a_retry_brings_it_back(root: Driver) ->
             root.start()
         root.ok("cancel", "one")
         root.reach("failed", "one")
-        assert (
-            root.result("one")["status"] == "cancelled"
-            and "cancelled by a person" in root.result("one")["reason"]
-        )
+        assert root.result("one")["status"] == "cancelled" and "cancelled by a person" in root.result("one")["reason"]
         root.ok("retry", "one")
         root.reach("pending", "one")
     root.drop("gate", "@say well")

@@ -34,9 +34,7 @@ def test_each_way_in_which_an_editor_saves_gives_one_run_of_the_last_text(root: 
     (pending / "vimmed.yaml~").write_text("description: the backup\n")
     # cat: first the name, then the text in pieces
     piece = f"printf '%s' \"$1\"; until [ -e '{root.root}/go' ]; do sleep 0.01; done; echo cat"
-    slow = subprocess.Popen(
-        ["sh", "-c", f"{{ {piece}; }} > tasks/pending/catted.yaml", "sh", text], cwd=root.root
-    )
+    slow = subprocess.Popen(["sh", "-c", f"{{ {piece}; }} > tasks/pending/catted.yaml", "sh", text], cwd=root.root)
     # in place: an old text that waits for something is overwritten without a new name
     held = root.drop("nanoed", "@ledger ledger", "@say old", dependencies=["gate"])
     root.seen()
@@ -53,9 +51,7 @@ def test_each_way_in_which_an_editor_saves_gives_one_run_of_the_last_text(root: 
     }  # fmt: skip
     assert sorted(root.ledger()) == ["catted 1", "nanoed 1", "vimmed 1"]
     left = sorted(path.name for path in pending.iterdir())
-    assert left == [".vimmed.yaml.swp", "4913", "vimmed.yaml~"] and not list(
-        (root.root / "tasks/rejected").iterdir()
-    )
+    assert left == [".vimmed.yaml.swp", "4913", "vimmed.yaml~"] and not list((root.root / "tasks/rejected").iterdir())
 
 
 def test_eight_processes_that_add_at_once_get_different_ids(root: Driver) -> None:

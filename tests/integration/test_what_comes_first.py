@@ -49,9 +49,7 @@ def test_a_low_task_that_has_waited_long_enough_is_served_as_normal(root: Driver
 
 def test_created_at_is_for_people_and_does_not_change_the_order(root: Driver) -> None:
     root.configure(ONE_SLOT)
-    first = root.drop(
-        "first", f"@ledger '{root.root}/ledger'", "@say well", created_at="2031-01-01T00:00:00Z"
-    )
+    first = root.drop("first", f"@ledger '{root.root}/ledger'", "@say well", created_at="2031-01-01T00:00:00Z")
     os.utime(first, (1e9, 1e9))
     root.drop("second", f"@ledger '{root.root}/ledger'", "@say well", created_at="2001-01-01")
     root.start()
@@ -74,7 +72,9 @@ def test_a_diamond_of_dependencies_runs_from_top_to_bottom(root: Driver) -> None
 
 def told(root: Driver) -> list[str]:
     """What the journal says of starts and ends, in its order."""
-    lines = [line for path in sorted(root.root.glob(".orchestrator/events/*")) for line in path.read_text().splitlines()]
+    lines = [
+        line for path in sorted(root.root.glob(".orchestrator/events/*")) for line in path.read_text().splitlines()
+    ]
     events = [json.loads(line) for line in lines]
     return [f"{event['kind']} {event['task_id']}" for event in events if event["kind"] in ("started", "completed")]
 

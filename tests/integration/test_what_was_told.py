@@ -22,7 +22,7 @@ def kinds(root: Driver, task_id: str) -> list[str]:
 
 def test_a_task_is_told_from_its_coming_to_its_end(root: Driver) -> None:
     root.ok("add", "@say well", "--id", "before")  # while nobody is there to see it
-    (root.root / "tasks/pending/dropped.yaml").write_text("description: \"@say well\"\n")
+    (root.root / "tasks/pending/dropped.yaml").write_text('description: "@say well"\n')
     root.start()
     root.reach("completed", "before", "dropped")
     root.ok("add", "@say well", "--id", "beside")

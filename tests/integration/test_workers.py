@@ -297,7 +297,7 @@ class Lagging(Clock):
 
 # -- as processes -------------------------------------------------------------------------------
 
-WORKERS = '''
+WORKERS = """
 import os, time
 from orchestrator import AgentWorker
 
@@ -332,7 +332,7 @@ class Slow(AgentWorker):
         while not os.path.exists("go"):
             time.sleep(0.01)
         return "slow"
-'''
+"""
 
 
 def work(driver: Driver, name: str, *more: str) -> subprocess.CompletedProcess[str]:

@@ -112,7 +112,7 @@ def test_what_is_no_event_is_shown_and_cannot_drive_the_terminal(capfd: pytest.C
     readable = Readable()
     readable.take(b'plain \x1b[31mwords\n{"type": 7}\n{"type": "assistant", "message": {"content": "x"}}\n[1]\n{"half')
     readable.end()
-    assert capfd.readouterr().out == "plain �[31mwords\n[1]\n{\"half\n"
+    assert capfd.readouterr().out == 'plain �[31mwords\n[1]\n{"half\n'
 
 
 def test_events_of_other_shapes_than_known_do_no_harm() -> None:
@@ -121,7 +121,15 @@ def test_events_of_other_shapes_than_known_do_no_harm() -> None:
         for value in values:
             for key in ("message", "item", "tool_call", "usage", "content", "delta", "result", "permission_denials"):
                 Told().line(json.dumps({"type": kind, "subtype": "completed", "role": "assistant", key: value}))
-                Told().line(json.dumps({"type": kind, "message": {"content": [value]}, "item": {"type": "file_change", "changes": value}}))
+                Told().line(
+                    json.dumps(
+                        {
+                            "type": kind,
+                            "message": {"content": [value]},
+                            "item": {"type": "file_change", "changes": value},
+                        }
+                    )
+                )
 
 
 def test_on_a_terminal_no_byte_drives_it_but_raw_and_a_pipe_have_them_all(

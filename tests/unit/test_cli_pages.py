@@ -46,16 +46,16 @@ def test_a_long_text_is_shortened_on_the_page_and_says_so(queue: Spool, capsys: 
     assert f"    {'y' * 2000}…" in said and said[-1] == "    … 461 more lines" and len(said) < 50
 
 
-def test_show_has_the_last_words_of_a_run_that_left_no_answer(
-    queue: Spool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_has_the_last_words_of_a_run_that_left_no_answer(queue: Spool, capsys: pytest.CaptureFixture[str]) -> None:
     write(f"{queue.tasks}/failed/one.yaml", TASK)
     output = "context/agent_outputs/one_output.md"
     result = Result("one", "agent_01", "shell", 1, Outcome.AGENT_ERROR, 1000.0, output_file=output).to_yaml()
     write(f"{queue.tasks}/failed/one_result.yaml", result)
     folder = queue.run_folder("one", 1)
     write(f"{folder}/result.yaml", result)
-    write(f"{folder}/stderr.log", "\n".join(f"line {number}" for number in range(3000)) + "\n\x1b[31mno such module\n\n")
+    write(
+        f"{folder}/stderr.log", "\n".join(f"line {number}" for number in range(3000)) + "\n\x1b[31mno such module\n\n"
+    )
     write(f"{folder}/stdout.log", '{"type": "result"}\n')
     for text in (None, "", "\n"):
         if text is not None:
@@ -87,9 +87,7 @@ def test_show_finds_the_result_and_the_runs_of_an_archived_task(queue: Spool) ->
     assert {**after, "file": "", "result": ""} == {**before, "file": "", "result": ""}
 
 
-def test_show_says_of_a_rejected_file_why_and_what_to_do(
-    queue: Spool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_says_of_a_rejected_file_why_and_what_to_do(queue: Spool, capsys: pytest.CaptureFixture[str]) -> None:
     write(f"{queue.tasks}/rejected/some file.yaml", "id: other\nx: 1\n")
     write(f"{queue.tasks}/rejected/some file.yaml.reason.txt", "tasks/pending/some file.yaml: unknown key 'x'\n")
     for name in ("some file", "some file.yaml", "other"):
@@ -116,9 +114,17 @@ def test_retry_says_what_it_did_and_what_it_cannot_do(queue: Spool, monkeypatch:
 
 def test_a_limit_keeps_what_waits_next_and_what_ended_last(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(queue.root)
-    for name, folder, ended in (("a", "completed", 10), ("b", "completed", 4000), ("c", "failed", 10), ("d", "review", 3000)):
+    for name, folder, ended in (
+        ("a", "completed", 10),
+        ("b", "completed", 4000),
+        ("c", "failed", 10),
+        ("d", "review", 3000),
+    ):
         write(f"{queue.tasks}/{folder}/{name}.yaml", TASK)
-        write(f"{queue.tasks}/{folder}/{name}_result.yaml", Result(name, "", "", 1, Outcome.SUCCESS, ended * 1.0).to_yaml())
+        write(
+            f"{queue.tasks}/{folder}/{name}_result.yaml",
+            Result(name, "", "", 1, Outcome.SUCCESS, ended * 1.0).to_yaml(),
+        )
     for name, when in (("y", 1000), ("z", 2000)):
         os.utime(write(f"{queue.tasks}/pending/{name}.yaml", TASK), (when, when))
     for words, wanted in (

@@ -16,7 +16,15 @@ HEADING = ("TASK", "STATE", "PRIORITY", "AGENT", "SINCE", "TITLE", "WHY")
 GIVE = ("PRIORITY", "SINCE", "AGENT", "TITLE")
 WHY = "agent_error: exit status 3: no such table: users. What you can do: orchestrate retry task_002"
 ROWS = [
-    ("task_001", "pending", "high", "", "3s", "Fix the login: it fails when the password holds an umlaut", "starts next"),
+    (
+        "task_001",
+        "pending",
+        "high",
+        "",
+        "3s",
+        "Fix the login: it fails when the password holds an umlaut",
+        "starts next",
+    ),
     ("task_002", "review", "normal", "claude", "2h05m", "文字化けを直す: ログインが失敗する場合の調査", WHY),
     ("task_003", "failed", "normal", "failed", "4d", "e\u0301tude", "waits for failed  review  things"),
 ]
@@ -48,7 +56,10 @@ def test_no_line_is_wider_than_the_terminal_and_a_reason_that_does_not_fit_goes_
         assert [row[:8] for row in rows] == ["task_001", "task_002", "task_003"]
         why = " ".join(line.strip() for line in lines[place + 1 : place + 1 + 3] if line.startswith("    ")) or rows[1]
         assert WHY in why and (bool(below) or width > 100), (width, lines)
-        assert rows[0].endswith("starts next") and rows[0].index("starts next") == heading.index("WHY"), (width, rows[0])
+        assert rows[0].endswith("starts next") and rows[0].index("starts next") == heading.index("WHY"), (
+            width,
+            rows[0],
+        )
 
 
 def test_a_column_with_nothing_in_it_takes_no_room_and_titles_give_way_first(

@@ -84,7 +84,10 @@ MISTAKES = {
     "unknown key of an agent": ("agents: {claude: {comand: x}}\n", "'agents.claude.comand' (did you mean 'command'?)"),
     "no command": ("agents: {aider: {max_instances: 2}}\n", "agent 'aider' has no command"),
     "name of an agent": ("agents: {'a/b': x}\n", "agent 'a/b': a name holds"),
-    "a script": ("agents: {aider: {command: 'nice bash -ec \"aider {prompt}\"'}}\n", "a shell would run what a task says"),
+    "a script": (
+        "agents: {aider: {command: 'nice bash -ec \"aider {prompt}\"'}}\n",
+        "a shell would run what a task says",
+    ),
     "open quote": ('agents: {aider: {command: "aider \'x"}}\n', "cannot be split into words"),
     "assignment": ("agents: {aider: {command: A=1 aider}}\n", "write it under env:"),
     "no slots": ("agents: {claude: {max_instances: 0}}\n", "agents.claude.max_instances: "),

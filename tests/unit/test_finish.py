@@ -105,7 +105,9 @@ def test_a_crash_before_the_commit_does_not_merge_twice(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("seen", [False, True])
-@pytest.mark.parametrize("forged", ["task_id: a\nrun: 7\n", "task_id: b\nrun: 1\n", "task_id: a\nrun: 1\n", "no verdict"])
+@pytest.mark.parametrize(
+    "forged", ["task_id: a\nrun: 7\n", "task_id: b\nrun: 1\n", "task_id: a\nrun: 1\n", "no verdict"]
+)
 def test_what_an_agent_left_in_the_place_of_the_verdict_is_none_and_is_kept(
     desk: Desk, forged: str, seen: bool
 ) -> None:

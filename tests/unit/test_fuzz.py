@@ -57,9 +57,33 @@ KEYS = (*FIELDS, "content", "preferred_agent_type", "agents", "queue", "retry", 
 SCALARS = ("", "x", "no", "010", "12:30", "0o7", "1e999", "-1", "1" * 30, ".inf", "2025-01-15T10:00:00Z", "0001-01-01", "~", "true",
            "success", "pending", "completed", "|\n  a\n  b", ">\n  a", "'it''s'", '"\\u0007\\ud800"', '"\\x1b[31m"', "../../etc", "/etc/passwd", "task_001",
            "[a, b]", "{a: b}", "[[[[", "{a: [b, {c: d}]}", "&a x", "*a", "!!python/object:os.system x", "% x", "@x", "`x`", "\t", "\u202e", "é", "e\u0301")  # fmt: skip
-LINES = st.builds(lambda key, mark, value: f"{key}{mark}{value}\n", st.sampled_from(KEYS), st.sampled_from((": ", ":", " : ", "")), st.sampled_from(SCALARS))
-LOOSE = st.sampled_from(("---\n", "...\n", "<<<<<<< HEAD\n", ">>>>>>> x\n", "- a\n", "  b: c\n", "#\n", "\n", "? x\n", "%YAML 1.1\n", "\0", "\ufeff", "}", "]"))
-DOCUMENTS = st.lists(st.one_of(LINES, LOOSE), max_size=8).map(lambda parts: "".join(parts).encode("utf-8", "surrogatepass"))
+LINES = st.builds(
+    lambda key, mark, value: f"{key}{mark}{value}\n",
+    st.sampled_from(KEYS),
+    st.sampled_from((": ", ":", " : ", "")),
+    st.sampled_from(SCALARS),
+)
+LOOSE = st.sampled_from(
+    (
+        "---\n",
+        "...\n",
+        "<<<<<<< HEAD\n",
+        ">>>>>>> x\n",
+        "- a\n",
+        "  b: c\n",
+        "#\n",
+        "\n",
+        "? x\n",
+        "%YAML 1.1\n",
+        "\0",
+        "\ufeff",
+        "}",
+        "]",
+    )
+)
+DOCUMENTS = st.lists(st.one_of(LINES, LOOSE), max_size=8).map(
+    lambda parts: "".join(parts).encode("utf-8", "surrogatepass")
+)
 CONTENTS = st.one_of(
     DOCUMENTS,
     DOCUMENTS.map(lambda text: b"description: do it\n" + text),
@@ -240,7 +264,9 @@ def test_our_own_small_files_may_hold_anything(content: bytes) -> None:
         read_exit(folder)
         assert assigned_run(f"{folder}/assigned.yaml")[2] >= 0
         history.attempts(made, "a")
-        AgentRegistry(made.own, Config.model_validate({"agents": {"fake": {"command": "true"}}}), {}).paused("fake", 0.0)
+        AgentRegistry(made.own, Config.model_validate({"agents": {"fake": {"command": "true"}}}), {}).paused(
+            "fake", 0.0
+        )
         status.flat(f"{folder}/result.yaml")
         json.dumps(status.view(made.root))
         assert made.put({"description": "x"}).startswith("task_")
@@ -292,7 +318,9 @@ def test_pages_may_hold_anything_and_lose_nothing_of_it(page: bytes, listed: byt
         for name in ("current_state.md", "known_issues.md", "notes/fake.md"):
             write(f"{context.folder}/{name}", page)
         write(f"{context.folder}/completed_tasks.json", listed)
-        result = Result("a", "agent_01", "fake", 1, Outcome.SUCCESS, 1e9, known_issues=("k\nk",), notes=("<!-- b/1 -->",))
+        result = Result(
+            "a", "agent_01", "fake", 1, Outcome.SUCCESS, 1e9, known_issues=("k\nk",), notes=("<!-- b/1 -->",)
+        )
         context.merge([result])
         context.merge([result], ["a/1"])
         assert context.write_state(lines) and context.write_state(lines)
@@ -307,8 +335,16 @@ def test_pages_may_hold_anything_and_lose_nothing_of_it(page: bytes, listed: byt
 
 
 @fuzzed(100)
-@given(st.lists(st.text(max_size=15), min_size=1, max_size=6), st.dictionaries(st.sampled_from(("id", "priority", "run", "dependencies")), st.lists(st.text(max_size=10), min_size=1, max_size=2)))
-def test_what_is_added_on_the_command_line_is_a_task_or_has_a_reason(words: list[str], options: dict[str, list[str]]) -> None:
+@given(
+    st.lists(st.text(max_size=15), min_size=1, max_size=6),
+    st.dictionaries(
+        st.sampled_from(("id", "priority", "run", "dependencies")),
+        st.lists(st.text(max_size=10), min_size=1, max_size=2),
+    ),
+)
+def test_what_is_added_on_the_command_line_is_a_task_or_has_a_reason(
+    words: list[str], options: dict[str, list[str]]
+) -> None:
     from orchestrator.cli.submit import fields_of
 
     with queue() as made:

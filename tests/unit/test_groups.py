@@ -69,7 +69,11 @@ def test_a_group_holds_its_run_to_its_memory_and_goes_with_it(tmp_path: Path) ->
     for name in ("memory.max", "memory.oom.group", "memory.swap.max", "cgroup.procs", "memory.events"):
         (group / name).write_text("")
     assert groups.make(str(run), 5e8, str(base)) == str(group)
-    assert [(group / f"memory.{one}").read_text() for one in ("max", "oom.group", "swap.max")] == ["500000000", "1", "0"]
+    assert [(group / f"memory.{one}").read_text() for one in ("max", "oom.group", "swap.max")] == [
+        "500000000",
+        "1",
+        "0",
+    ]
     argv = groups.inside(str(group), ("sh", "-c", 'echo "$1"; exit 3', "-", "a  b"))
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "a  b\n") and (group / "cgroup.procs").read_text() == "0\n"

@@ -18,7 +18,9 @@ from orchestrator.task import Task
 
 pytestmark = pytest.mark.fast
 
-CLAUDE = AgentConfig(command="claude --dangerously-skip-permissions --model haiku", max_instances=2, capabilities=("code",))
+CLAUDE = AgentConfig(
+    command="claude --dangerously-skip-permissions --model haiku", max_instances=2, capabilities=("code",)
+)
 CODEX = AgentConfig(command="codex exec -- x")
 SHELL = AgentConfig(adapter="shell")
 PLAIN = AgentConfig(command="mine --headless")
@@ -83,7 +85,7 @@ def test_words_come_before_a_bare_double_dash_and_tools_are_said_where_there_is_
         ("---\nagent: claud\n---\nx", "agent: 'claud' is no agent of config.yaml (did you mean 'claude'?)"),
         ("---\nagent: shell\n---\nx", "runs scripts"),
         ("---\nagent: mine\nmodel: x\n---\nx", "write the words under options"),
-        ("---\noptions: \"it's\"\n---\nx", "cannot be split into words"),
+        ('---\noptions: "it\'s"\n---\nx', "cannot be split into words"),
         ("---\n[a\n---\nx", "agents/legal.md: "),
         ("", "does not begin"),
     ],

@@ -68,7 +68,12 @@ def test_a_task_is_claimed_started_and_completed(desk: TaskQueue) -> None:
     status = desk.get_task_status(one)
     assert (status.status, status.percent, status.finding) == ("running", 50.0, {"found": 2})
     result = desk.complete_task(one, {"text": "Here", "notes": ["a hint"]}, {"input": 10, "cost_usd": 0.5, "rows": 7})
-    assert (result.state, result.tokens, result.cost_usd, result.metrics) == ("completed", {"input": 10, "output": 0, "cached": 0}, 0.5, {"rows": 7})
+    assert (result.state, result.tokens, result.cost_usd, result.metrics) == (
+        "completed",
+        {"input": 10, "output": 0, "cached": 0},
+        0.5,
+        {"rows": 7},
+    )
     assert read(f"{desk.root}/context/agent_outputs/{one}_output.md") == "Here"
     assert "a hint" in read(f"{desk.root}/context/notes/worker.md")
     kept = runs.read_result(desk.result_path(State.COMPLETED, one))
@@ -304,7 +309,9 @@ def test_a_worker_that_cannot_be_is_refused(desk: TaskQueue, agent_id: str, more
 
 def test_an_unknown_worker_is_told_with_the_nearest_name(desk: TaskQueue) -> None:
     for call in (desk.get_next_task, desk.poll_tasks, desk.heartbeat, desk.unregister_agent):
-        with pytest.raises(NotFound, match=r"reseacher: no such worker \(did you mean 'researcher'\?\); register it first"):
+        with pytest.raises(
+            NotFound, match=r"reseacher: no such worker \(did you mean 'researcher'\?\); register it first"
+        ):
             call("reseacher")
 
 
@@ -432,12 +439,16 @@ def test_a_result_whose_task_a_worker_is_about_to_move_stays(desk: TaskQueue) ->
     verdict = runs.Result(task, "researcher", "worker", mine.run, Outcome.SUCCESS, 1.0, State.COMPLETED)
     write(f"{desk.run_folder(task, mine.run)}/result.yaml", verdict.to_yaml().decode())
     desk.place_result(task, State.COMPLETED, f"{desk.run_folder(task, mine.run)}/result.yaml")
-    recovery = Recovery(desk, AgentRegistry(desk.root, Config(), {}), lambda *run: pytest.fail(str(run)), lambda *told: None)
+    recovery = Recovery(
+        desk, AgentRegistry(desk.root, Config(), {}), lambda *run: pytest.fail(str(run)), lambda *told: None
+    )
     recovery.run(time.time())
     assert os.path.exists(desk.result_path(State.COMPLETED, task))
 
 
-def test_a_file_that_its_worker_has_just_given_back_is_no_copy_of_it(desk: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_its_worker_has_just_given_back_is_no_copy_of_it(
+    desk: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = desk.create_task("x", requirements=["web"])
     take(desk)
     drop = Spool.drop_copy

@@ -86,9 +86,7 @@ def test_windows_line_ends_do_not_hide_the_block() -> None:
     assert read_facts(block("notes: [a]").replace("\n", "\r\n")) == {"notes": ("a",)}
 
 
-@pytest.mark.parametrize(
-    "bad", ["- a", "just words", "a: 1\na: 2", "{", "\x00"]
-)
+@pytest.mark.parametrize("bad", ["- a", "just words", "a: 1\na: 2", "{", "\x00"])
 def test_a_block_that_cannot_be_read_is_told_as_such(bad: str) -> None:
     with pytest.raises(InvalidTask):
         read_facts(block(bad))

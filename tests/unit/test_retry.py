@@ -96,4 +96,6 @@ def test_a_reason_says_no_word_twice_and_its_parts_can_be_told_apart() -> None:
     decision = decide(Outcome.CANCELLED, "cancelled by a person while it ran", "a", 1, 3, 60.0, 3600.0)
     assert decision.reason == "cancelled by a person while it ran. To bring it back: orchestrate retry a"
     decision = decide(Outcome.AGENT_ERROR, "exit status 3: oops.", "a", 2, 1, 60.0, 3600.0)
-    assert decision.reason == "agent_error: exit status 3: oops (after 2 attempts). What you can do: orchestrate retry a"
+    assert (
+        decision.reason == "agent_error: exit status 3: oops (after 2 attempts). What you can do: orchestrate retry a"
+    )

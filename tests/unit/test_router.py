@@ -36,7 +36,14 @@ def why(agents: list[AgentView], unmet: tuple[str, ...] = (), states: dict[str, 
         rejected: dict[str, str] | None = None, attempt: Attempt = Attempt(), **fields: Any) -> str:  # noqa: B008  # fmt: skip
     entry = Entry(task(**fields), "task_001.yaml", 0.0, 1, Priority.NORMAL, attempt)
     entry.unmet = unmet
-    return why_waiting(entry, agents, 100.0, (states or {}).get, lambda moment: f"{moment:g} o'clock", lambda one: (rejected or {}).get(one, ""))
+    return why_waiting(
+        entry,
+        agents,
+        100.0,
+        (states or {}).get,
+        lambda moment: f"{moment:g} o'clock",
+        lambda one: (rejected or {}).get(one, ""),
+    )
 
 
 # -- choose -------------------------------------------------------------------------------------
@@ -265,7 +272,9 @@ def test_every_agent_is_weighed_and_the_reason_said() -> None:
 
 def test_a_worker_may_be_what_a_task_is_for_and_is_given_nothing() -> None:
     settings = AgentConfig.model_construct(max_instances=2, capabilities=("sql",))
-    worker = AgentView("w", settings, AGENTS["command"], (), frozenset(), "fetches its work itself", worker_type="human")
+    worker = AgentView(
+        "w", settings, AGENTS["command"], (), frozenset(), "fetches its work itself", worker_type="human"
+    )
     agents = [agent("a"), worker]
     assert choose(task(requirements=("sql",)), agents) is None
     assert why(agents, requirements=("sql",)) == "for worker w, who has 0 of 2 and fetches its work itself"

@@ -81,9 +81,7 @@ def test_it_goes_on_while_one_of_them_can_start_by_itself(served: Spool) -> None
     assert code == 124 and {row["task_id"] for row in rows} == {"held", "free"}
 
 
-def test_without_a_dispatcher_it_says_so_once_and_goes_on(
-    queue: Spool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_dispatcher_it_says_so_once_and_goes_on(queue: Spool, capsys: pytest.CaptureFixture[str]) -> None:
     drop(queue, "one")
     drop(queue, "two")
     assert waits.wait_for(queue.root, [], timeout=0.3)[0] == 124

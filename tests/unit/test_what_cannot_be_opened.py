@@ -265,7 +265,9 @@ def test_a_list_that_the_disk_took_half_of_is_the_list_as_it_was(tmp_path: Path)
     assert [one["mark"] for one in json.loads(read(made.path))] == ["a/1", "b/1"]
 
 
-def test_a_log_that_takes_no_line_says_nothing_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_log_that_takes_no_line_says_nothing_on_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     log = Log(f"{tmp_path}/log", "info", False)
     log.hear(Event(0.0, "started", "a", "text"))
     with limited(resource.RLIMIT_FSIZE, 3):

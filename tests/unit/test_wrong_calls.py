@@ -117,7 +117,10 @@ def test_a_second_completion_is_refused_and_kept_beside(desk: tuple[TaskQueue, A
     queue, _ = desk
     queue.complete_task("task_001", "done", **MINE)
     before = held(tmp_path)
-    for again in (lambda: queue.complete_task("task_001", "again", **MINE), lambda: queue.complete_task("task_001", "again")):
+    for again in (
+        lambda: queue.complete_task("task_001", "again", **MINE),
+        lambda: queue.complete_task("task_001", "again"),
+    ):
         with pytest.raises(OrchestrateError, match=r"has ended \(completed\)|nobody has it"):
             again()
     assert held(tmp_path) == before
