@@ -13,7 +13,12 @@ from tools import REPOSITORY, Figure
 DOCS = os.path.join(REPOSITORY, "docs")
 KEPT = os.path.join(DOCS, "performance.json")
 PAGE = os.path.join(DOCS, "performance.md")
-TABLES = {"throughput": ("throughput",), "submit": ("submit",), "scale": ("scale", "million"), "way": ("way",)}
+TABLES = {
+    "throughput": ("throughput",),
+    "submit": ("submit",),
+    "scale": ("scale", "million", "history"),
+    "way": ("way",),
+}
 GUARANTEE = re.compile(r"([^·:]+): ([^·]+?)(?: · |$)")
 
 

@@ -35,14 +35,13 @@ from tools import (
 )
 
 WAITING = 1000
-HELD = "run: 'true'\ndependencies: [never]\n"  # waits for a task that nobody will ever add
 NO_OP = "run: 'true'\n"
 
 
 def commands(place: Place, quick: bool) -> list[Figure]:
     """Whole processes, as a person waits for them."""
     root = place.root()
-    fill(root, WAITING, HELD)
+    hold(root, WAITING)
     times = 10 if quick else 40
     empty = [sys.executable, "-c", "pass"]
     ours = [*command(), "--root", root]
@@ -165,7 +164,7 @@ def _status(place: Place, times: int) -> list[Figure]:
     from orchestrator.cli import status
 
     root = place.root()
-    fill(root, WAITING, HELD)
+    hold(root, WAITING)
     ours, theirs = alternate(
         times, timed(lambda: status.view(root)), timed(lambda: os.listdir(f"{root}/tasks/pending"))
     )
@@ -247,6 +246,7 @@ ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "submit": peers.submit,
     "way": way.way,
     "scale": scale.scale,
+    "history": scale.history,
     "million": scale.million,
 }
 ASKED_FOR = ("million",)  # too long for every time

@@ -12,6 +12,7 @@ from tools import (
     Place,
     alternate,
     command,
+    ended,
     fill,
     hold,
     median,
@@ -20,6 +21,7 @@ from tools import (
     until_read,
     whole_process,
     within,
+    write,
 )
 
 LENGTHS = (1000, 10_000, 100_000)
@@ -39,6 +41,58 @@ def scale(place: Place, quick: bool) -> list[Figure]:
 def million(place: Place, quick: bool) -> list[Figure]:
     """The same at 1,000,000, beside 1,000: many minutes."""
     return _scale(place, (1000, MILLION), 1, 3)
+
+
+def history(place: Place, quick: bool) -> list[Figure]:
+    """1,000 waiting, beside nothing and beside very many that have completed: a year of work must not slow today."""
+    lengths, rounds = ((0, 10_000), 1) if quick else ((0, 100_000), 2)
+    found: dict[tuple[str, int], list[float]] = {}
+    for _ in range(rounds):
+        for length in lengths:
+            for what, value in _busy(place, 1000, length):
+                found.setdefault((what, length), []).append(value)
+    root = {length: _past(place, 1000, length) for length in lengths}
+    argv = {
+        "status": ["status"],
+        "add": ["add", "x"],
+        "tasks": ["tasks"],
+        "tasks, what has completed": ["tasks", "--status", "completed"],
+    }
+    measures = [
+        (
+            name,
+            length,
+            lambda words=words, length=length: 1000 * whole_process([*command(), "--root", root[length], *words]),
+        )
+        for name, words in argv.items()
+        for length in lengths
+    ]
+    for (name, length, _), values in zip(
+        measures, alternate(1 if quick else 5, *(one[2] for one in measures)), strict=True
+    ):
+        found[f"orchestrate {name}", length] = values
+    figures = []
+    for what in dict.fromkeys(what for what, _ in found):
+        ours, theirs = found[what, lengths[1]], found[what, 0]
+        unit = "s" if what.startswith("start") else "MB" if what.startswith("memory") else "ms"
+        figures.append(Figure("history", f"{what}, {lengths[1]:,} completed", unit, ours, "none completed", theirs))
+    return figures
+
+
+def _past(place: Place, waiting: int, completed: int) -> str:
+    """A queue with so many that could run now, and so many that have completed: files, results, runs, pages, rows."""
+    root = place.root(slots=4)
+    fill(root, waiting, NO_OP)
+    os.makedirs(f"{root}/context/agent_outputs")
+    names = [f"old_{number:06d}" for number in range(completed)]
+    for name in names:
+        ended(root, name, "completed")
+        write(f"{root}/context/agent_outputs/{name}.md", f"# {name}\n")
+    if names:
+        row = '{{"mark": "{0}/1", "task_id": "{0}", "title": "a task of the bench", "files_modified": []}}'
+        write(f"{root}/context/completed_tasks.json", "[\n" + ",\n".join(map(row.format, names)) + "\n]\n")
+    os.sync()
+    return root
 
 
 def _scale(place: Place, lengths: tuple[int, ...], rounds: int, times: int) -> list[Figure]:
@@ -92,10 +146,9 @@ def _beside_least(
     return figures
 
 
-def _busy(place: Place, length: int) -> list[tuple[str, float]]:
+def _busy(place: Place, length: int, completed: int = 0) -> list[tuple[str, float]]:
     """So many that could run now, four slots: how long to the first, what one costs, and how large it gets."""
-    root = place.root(slots=4)
-    fill(root, length, NO_OP)
+    root = _past(place, length, completed)
     begun = time.time()
     pid = place.start(root)
     journal = Journal(root)

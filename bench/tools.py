@@ -19,6 +19,18 @@ from typing import NamedTuple
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 IN_MEMORY = ("tmpfs", "ramfs")
+HELD = "run: 'true'\ndependencies: [gate]\n"  # waits for a task that has failed
+RESULT = """\
+task_id: {0}
+agent_id: agent_01
+completed_at: "2026-01-01T00:00:00Z"
+status: {1}
+files_modified: []
+title: a task of the bench
+agent_type: shell
+run: 1
+goes_to: {2}
+"""
 LOST_MINUTES = 3  # after which something that should have happened will not happen any more
 
 
@@ -225,9 +237,21 @@ def verify(root: str, count: int) -> None:
         raise RuntimeError(f"{len(missing)} outputs are missing")
 
 
+def ended(root: str, task_id: str, state: str) -> None:
+    """A task that has `completed` or `failed`: its file, its result, its run."""
+    folder = f"{root}/tasks/runs/{task_id}/1"
+    os.makedirs(folder)
+    os.makedirs(f"{root}/tasks/{state}", exist_ok=True)
+    write(f"{root}/tasks/{state}/{task_id}.yaml", "description: a task of the bench\nrun: 'true'\n")
+    result = RESULT.format(task_id, "success" if state == "completed" else "agent_error", state)
+    for path in (f"{root}/tasks/{state}/{task_id}_result.yaml", f"{folder}/result.yaml"):
+        write(path, result)
+
+
 def hold(root: str, count: int) -> None:
-    """So many that wait for a task which nobody will ever add, and one behind them that may run."""
-    fill(root, count, "run: 'true'\ndependencies: [never]\n")
+    """So many that wait for a task which has failed, and one behind them that may run."""
+    ended(root, "gate", "failed")
+    fill(root, count, HELD)
     write(f"{root}/tasks/pending/zz_last.yaml", "description: the last\nrun: 'true'\n")
 
 
