@@ -68,10 +68,11 @@ def _stop_when_done(child: subprocess.Popen[bytes], stage: Stage, step: Serve) -
     """Stop the dispatcher below this strace as the step says, unless it is killed before."""
     deadline = time.monotonic() + LIMIT
     while child.poll() is None and time.monotonic() < deadline:
-        if step.until(stage):
-            with open(f"/proc/{child.pid}/task/{child.pid}/children", encoding="ascii") as file:
-                for pid in map(int, file.read().split()):
-                    os.kill(pid, step.number)
+        with open(f"/proc/{child.pid}/task/{child.pid}/children", encoding="ascii") as file:
+            pids = [int(pid) for pid in file.read().split()]  # none while strace itself starts
+        if pids and step.until(stage):
+            for pid in pids:
+                os.kill(pid, step.number)
             return
         time.sleep(0.01)
 
