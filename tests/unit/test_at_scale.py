@@ -12,6 +12,7 @@ import pytest
 from helpers import REPOSITORY, read, write
 
 from orchestrator import TaskQueue, adding, counting, files, ids, intake, offers, places, task
+from orchestrator.cli import intake as checks
 from orchestrator.cli.views import Views
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
 from orchestrator.spool import Spool
@@ -145,6 +146,20 @@ def test_tasks_are_listed_without_a_search_for_each_file(queue: Spool, monkeypat
     monkeypatch.setattr(ids, "file_of", None)
     desk = TaskQueue(queue.root)
     assert len(desk.list_tasks()) == len(desk.query_tasks({"created_after": 1, "status": "pending"})) == 40
+
+
+def test_what_is_claimed_while_all_are_validated_is_no_problem(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        write(f"{queue.tasks}/pending/{name}.yaml", "description: x\n")
+    parse = checks.parse
+
+    def claiming(content: bytes, stem: str) -> task.Task:
+        os.rename(queue.path(State.PENDING, "b"), queue.path(State.ASSIGNED, "b")) if stem == "a" else None
+        return parse(content, stem)
+
+    monkeypatch.setattr(checks, "parse", claiming)
+    assert checks.check_files(queue.root, []) == ([], 2)
+    assert checks.check_files(queue.root, [queue.path(State.PENDING, "b")])[0][0][1] == os.strerror(errno.ENOENT)
 
 
 # -- many at once -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from helpers import write
 
 from orchestrator import intake, reading
+from orchestrator.backlog import Backlog, Place
 from orchestrator.config import Config
 from orchestrator.intake import FEW, Intake
 from orchestrator.spool import Spool
@@ -141,6 +142,28 @@ def test_what_is_edited_or_deleted_before_it_is_read_waits_as_it_is_then(desk: S
     assert desk.waiting == set(ids) - {"t300"}
     assert desk.intake.waiting.by_id["t302"].priority is Priority.HIGH
     assert desk.read.count("t301") == 1
+
+
+def test_one_that_is_put_into_another_place_or_dropped_is_read_once_or_not_at_all() -> None:
+    line = Backlog()
+    for name, place in (
+        ("a", Place.FOUND),
+        ("b", Place.FOUND),
+        ("a", Place.NEWS),
+        ("c", Place.NEWS),
+        ("b", Place.DOUBTFUL),
+    ):
+        line.push(name, place)
+    line.drop("c")
+    assert line.pop(False) == ("a", False) and line.pop(False) is None and not line.is_left
+    assert line.pop(True) == ("b", True) and len(line) == 0 and line.pop(True) is None
+
+
+def test_many_that_come_at_once_are_read_in_slices(desk: Slow) -> None:
+    desk.look()
+    desk.finish()
+    desk.look(*desk.fill(FEW + 1))
+    assert len(desk.read) < FEW and desk.finish() > 1 and len(desk.waiting) == FEW + 1
 
 
 def test_how_many_wait_is_told_before_they_are_read(desk: Slow) -> None:
