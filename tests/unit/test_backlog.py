@@ -162,7 +162,7 @@ def test_one_that_is_put_into_another_place_or_dropped_is_read_once_or_not_at_al
 def test_many_that_come_at_once_are_read_in_slices(desk: Slow) -> None:
     desk.look()
     desk.finish()
-    desk.look(*desk.fill(FEW + 1))
+    desk.look(*(f"{one}.yaml" for one in desk.fill(FEW + 1)))
     assert len(desk.read) < FEW and desk.finish() > 1 and len(desk.waiting) == FEW + 1
 
 
