@@ -24,7 +24,9 @@ ONLY_NAMED = ("soak",)  # takes hours
 
 def main(argv: list[str]) -> int:
     """Run the parts that are named first, all if none is; the rest of the words is for them."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would all below
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and so would all below
     sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.getcwd()]
     if "-h" in argv or "--help" in argv:
         print(__doc__)

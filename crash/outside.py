@@ -38,7 +38,7 @@ class Outside(Trial):
                     env={**os.environ, "CRASH_WORLD": stage.world, "ORCHESTRATE_ROOT": stage.root, "PYTHONPATH": REPOSITORY},
                 )  # fmt: skip
                 if isinstance(step, Serve):
-                    _stop_when_done(child, stage, step)
+                    _stop_when_done(child, stage, step, out.name)
                 codes.append(child.wait(LIMIT))
         return codes
 
@@ -64,15 +64,16 @@ class Outside(Trial):
         return self.judged(stage, Point(point[1], f"{point[0]} of"), any(code < 0 or code == 137 for code in codes), ())
 
 
-def _stop_when_done(child: subprocess.Popen[bytes], stage: Stage, step: Serve) -> None:
+def _stop_when_done(child: subprocess.Popen[bytes], stage: Stage, step: Serve, said: str) -> None:
     """Stop the dispatcher below this strace as the step says, unless it is killed before."""
     deadline = time.monotonic() + LIMIT
     while child.poll() is None and time.monotonic() < deadline:
-        with open(f"/proc/{child.pid}/task/{child.pid}/children", encoding="ascii") as file:
-            pids = [int(pid) for pid in file.read().split()]  # none while strace itself starts
-        if pids and step.until(stage):
-            for pid in pids:
-                os.kill(pid, step.number)
+        with open(said, "rb") as file:
+            is_up = b"dispatching" in file.read()  # before that it hears no signal
+        if is_up and step.until(stage):
+            with open(f"/proc/{child.pid}/task/{child.pid}/children", encoding="ascii") as file:
+                for pid in map(int, file.read().split()):
+                    os.kill(pid, step.number)
             return
         time.sleep(0.01)
 
