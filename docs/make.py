@@ -59,9 +59,11 @@ def commands() -> str:
 
 
 def fields(model: Any, aliases: dict[str, str]) -> list[str]:
-    """The fields of a model as a table."""
+    """The fields of what is declared as a table."""
+    from orchestrator.checking import model_of
+
     rows = ["| field | what it is |", "|---|---|"]
-    for name, field in model.model_fields.items():
+    for name, field in model_of(model).model_fields.items():
         other = [alias for alias, of in aliases.items() if of == name]
         default = "" if field.is_required() or not _plain(field.default) else f" Default: `{_plain(field.default)}`."
         text = (field.description or "").replace("|", "\\|")

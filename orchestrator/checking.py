@@ -1,21 +1,65 @@
-"""From a parsed mapping to a frozen model, or to one line that says what, where and what to write."""
+"""Pydantic's part: what is declared (`rules`) as a model; a value of it, or one line that says what, where and what to
+write."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from orchestrator.names import counted, nearest, printable
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class Frozen(BaseModel):
-    """What travels is frozen, and knows every key it may have."""
+@functools.cache
+def model_of(kind: Any) -> type[BaseModel]:
+    """The model of a NamedTuple whose fields are `Annotated[type, Rule(…)]`."""
+    fields: dict[str, Any] = {}
+    for name, hint in kind.__annotations__.items():
+        default: Any = ... if hint.__metadata__[-1].required else kind._field_defaults[name]
+        if hasattr(default, "_fields"):
+            of: Any = type(default)
+            default = Field(model_of(of)(), validate_default=True)
+        fields[name] = (_hint(hint), default)
+    config = ConfigDict(extra="forbid")
+    return create_model(kind.__name__, __config__=config, __doc__=kind.__doc__, **fields)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+def _hint(kind: Any) -> Any:
+    """A declared type as pydantic reads it."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        found = _hint(kind.__origin__)
+        for rule in kind.__metadata__:
+            found = Annotated[found, Field(**rule.bounds)]
+            if rule.before:
+                shape = {"json_schema_input_type": rule.shape} if rule.shape else {}
+                found = Annotated[found, BeforeValidator(rule.before, **shape)]
+            if rule.after:
+                found = Annotated[found, AfterValidator(rule.after)]
+            shown: Any = {"description": rule.says, "json_schema_extra": rule.schema}
+            found = Annotated[found, Field(**{name: value for name, value in shown.items() if value})]
+        return found
+    if origin in (Union, UnionType):
+        return Union[tuple(map(_hint, parts))]  # noqa: UP007 (made of what is only known here)
+    if origin is dict:
+        return dict[str, _hint(parts[1])]  # type: ignore[misc]
+    if hasattr(kind, "_fields"):
+        return Annotated[model_of(kind), AfterValidator(functools.partial(_plain, kind))]
+    return kind
+
+
+def _plain(kind: Any, found: BaseModel) -> Any:
+    return kind(*(getattr(found, name) for name in kind._fields))
+
+
+def built(kind: Any, values: dict[str, Any], known: Iterable[str], error: type[Exception]) -> Any:
+    """`values` as a `kind`, in pydantic's judgement; raises `error` with its reason."""
+    return _plain(kind, checked(model_of(kind), values, known, error))
 
 
 def checked(model: type[M], values: dict[str, Any], known: Iterable[str], error: type[Exception]) -> M:

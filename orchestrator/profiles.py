@@ -13,26 +13,22 @@ A specialist runs in the slots of its agent. It does what asks for it, by name o
 and used where the root has none of that name.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
 from collections.abc import Mapping
 from importlib import resources
-from typing import NamedTuple
-
-from pydantic import Field, field_validator
+from typing import Annotated, Any, NamedTuple, cast
 
 from orchestrator import files, output, plain
 from orchestrator.agents import adapter_for
 from orchestrator.agents.flags import joined, without
-from orchestrator.checking import Frozen, checked
 from orchestrator.config import AgentConfig
 from orchestrator.errors import AlreadyExists, InvalidConfig, InvalidTask, NotFound, OrchestrateError
 from orchestrator.names import nearest, printable
 from orchestrator.places import BUILT_IN
 from orchestrator.reading import parse_mapping
+from orchestrator.rules import Rule, built
 from orchestrator.task import Words
 
 FOLDER = "agents"  # below the root
@@ -42,23 +38,22 @@ _NAME = re.compile(r"[A-Za-z0-9][\w-]{0,63}", re.ASCII)
 _FILE = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*\n(.*)\Z", re.DOTALL | re.MULTILINE)
 
 
-class Profile(Frozen):
+def _options(value: str) -> str:
+    try:
+        shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} cannot be split into words: {error}") from None
+    return value
+
+
+class Profile(NamedTuple):
     """The head of a specialist's file."""
 
-    capabilities: Words = Field((), description="What it adds to those of its agent.")
-    agent: str = Field("", description="The agent of config.yaml that it is; the first that is no shell if left out.")
-    model: str = Field("", description="For claude, codex, gemini and cursor.")
-    options: str = Field("", description="Words that are added to the agent's command.")
-    allowed_tools: Words = Field((), description="claude has no other then; other programs are told so in words.")
-
-    @field_validator("options")
-    @classmethod
-    def _options(cls, value: str) -> str:
-        try:
-            shlex.split(value)
-        except ValueError as error:
-            raise ValueError(f"{value!r} cannot be split into words: {error}") from None
-        return value
+    capabilities: Annotated[Words, Rule("What it adds to those of its agent.")] = ()
+    agent: Annotated[str, Rule("The agent of config.yaml that it is; the first that is no shell if left out.")] = ""
+    model: Annotated[str, Rule("For claude, codex, gemini and cursor.")] = ""
+    options: Annotated[str, Rule("Words that are added to the agent's command.", after=_options)] = ""
+    allowed_tools: Annotated[Words, Rule("claude has no other then; other programs are told so in words.")] = ()
 
 
 class Specialist(NamedTuple):
@@ -82,7 +77,7 @@ def read(text: str) -> tuple[Profile, str]:
         raise InvalidConfig(str(error)) from None
     if not found[2].strip():
         raise InvalidConfig("says nothing below the second '---': write how it shall work")
-    return checked(Profile, values, Profile.model_fields, InvalidConfig), found[2].strip()
+    return built(Profile, values, Profile._fields, InvalidConfig), found[2].strip()
 
 
 def texts(root: str) -> dict[str, str]:
@@ -159,13 +154,13 @@ def _joined(name: str, text: str, agents: Mapping[str, AgentConfig]) -> Speciali
         added = (*added, TOOLS_FLAG[kind], ",".join(profile.allowed_tools))
     elif profile.allowed_tools:
         preamble += f"\n\nUse these tools only: {', '.join(profile.allowed_tools)}."
-    update = {
-        "command": shlex.join(joined(words, added)) if added else agent.command,
-        "adapter": kind,
-        "capabilities": tuple(dict.fromkeys((*profile.capabilities, *agent.capabilities))),
-    }
+    settings = agent._replace(
+        command=shlex.join(joined(words, added)) if added else agent.command,
+        adapter=cast(Any, kind),  # a key of `agents.AGENTS`
+        capabilities=tuple(dict.fromkeys((*profile.capabilities, *agent.capabilities))),
+    )
     mine = tuple(one for one in profile.capabilities if one not in agent.capabilities)
-    return Specialist(name, base, agent.model_copy(update=update), preamble, mine)
+    return Specialist(name, base, settings, preamble, mine)
 
 
 def copy(root: str, name: str, source: str = "research") -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
+from typing import Any, cast
 
 from orchestrator import files, plain, process, runs
 from orchestrator.agents import AGENTS
@@ -114,7 +115,7 @@ class Recovery:
         self._restore_verdict(task_id, slot, number, folder)
         try:
             task = parse(read_bytes(self.queue.path(State.ASSIGNED, task_id)), task_id)
-            task = task.model_copy(update={"id": task_id})  # whatever an edited file says
+            task = task._replace(id=task_id)  # whatever an edited file says
         except InvalidTask as problem:
             task = Task(id=task_id, description="(its file cannot be read)")
             self._tell("warning", task_id, f"its file was changed while it ran and cannot be read any more: {problem}")
@@ -247,4 +248,4 @@ def _likely(folder: str, pid: int) -> Iterator[int]:
 def _settings_of(record: runs.Record | None) -> AgentConfig:
     """For a run whose agent is in config.yaml no more: its output is still read by the adapter it was started with."""
     kind = record.adapter if record and record.adapter in AGENTS else "command"
-    return AgentConfig.model_validate({"adapter": kind, "command": "false"})
+    return AgentConfig(adapter=cast(Any, kind), command="false")

@@ -84,7 +84,7 @@ class AgentRegistry(Known):
                     f"--agents {name}: no such agent here{nearest(name, table)}; there are: {', '.join(table)}"
                 )
         if sizes:
-            table = {n: a.model_copy(update={"max_instances": sizes[n]}) for n, a in table.items() if sizes.get(n)}
+            table = {n: a._replace(max_instances=sizes[n]) for n, a in table.items() if sizes.get(n)}
         self.agents = table
         number, self.slots = 0, {}
         for name, agent in table.items():
@@ -149,9 +149,7 @@ class AgentRegistry(Known):
         views = self.views({slot: owner.get(slot, "") for slot in running}, now)
         for one in self.roster.all():
             mine = frozenset(running.get(one.agent_id, ()))
-            settings = AgentConfig.model_construct(
-                max_instances=one.max_concurrent_tasks, capabilities=one.capabilities
-            )
+            settings = AgentConfig(max_instances=one.max_concurrent_tasks, capabilities=one.capabilities)
             silent = now - self.roster.beat_at(one.agent_id)
             why = "fetches its work itself" if silent < STALE_SECONDS else f"was not heard of for {silent:.0f} s"
             standing = self.performance.of(one.agent_id, now)

@@ -10,6 +10,7 @@ import json
 import os
 from typing import Any
 
+from orchestrator.checking import model_of
 from orchestrator.config import Config
 from orchestrator.task import ALIASES, Task
 
@@ -18,7 +19,7 @@ FOLDER = os.path.join(os.path.dirname(__file__), "schemas")
 
 def task_schema() -> dict[str, Any]:
     """Of a task file: what `task.parse` takes, aliases included."""
-    schema = Task.model_json_schema()
+    schema = model_of(Task).model_json_schema()
     properties = schema["properties"]
     for alias, name in ALIASES.items():
         properties[alias] = {**properties[name], "description": f"Alias of {name}."}
@@ -33,7 +34,7 @@ def task_schema() -> dict[str, Any]:
 
 def config_schema() -> dict[str, Any]:
     """Of config.yaml."""
-    schema = Config.model_json_schema()
+    schema = model_of(Config).model_json_schema()
     agent = schema["properties"]["agents"]["additionalProperties"]
     schema["properties"]["agents"]["additionalProperties"] = {"anyOf": [agent, {"type": ["string", "null"]}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "orchestrate config"}

@@ -1,20 +1,16 @@
 """A task, as its file states it: frozen, every key known, every value checked.
 
-The JSON Schema that editors use is generated from this model (`orchestrator/schemas/`).
+The JSON Schema that editors use is generated from this (`orchestrator/schemas/`).
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
-
-from orchestrator.checking import Frozen, checked
 from orchestrator.errors import InvalidTask
 from orchestrator.names import PRIORITIES, id_from_stem, id_problem, natural, nearest, path_problem, printable, title_of
 from orchestrator.reading import line_of, parse_mapping
+from orchestrator.rules import Rule, built, stated
 from orchestrator.states import Priority
 from orchestrator.writing import Value, to_yaml
 
@@ -56,87 +52,75 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else () if value is None else value
 
 
+def _id(value: str) -> str:
+    if value and (problem := id_problem(value)):
+        raise ValueError(problem)
+    return value
+
+
+def _description(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty; say what to do")
+    return value
+
+
+def _script(value: str | None) -> str | None:
+    if "\0" in (value or ""):
+        raise ValueError("holds a NUL, which no script may")
+    return value
+
+
+def _dependencies(value: tuple[str, ...]) -> tuple[str, ...]:
+    for one in value:
+        if problem := id_problem(one):
+            raise ValueError(problem)
+    return tuple(dict.fromkeys(value))
+
+
+def _paths(value: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+    for one in () if isinstance(value, bool) else value:
+        if problem := path_problem(one):
+            raise ValueError(problem)
+    return value
+
+
 PriorityField = Annotated[
     Priority,
-    BeforeValidator(_priority, json_schema_input_type=Any),
-    Field(json_schema_extra={"type": ["string", "integer"], "enum": ["high", "normal", "low", 0, 1, 2]}),
-]
-MomentField = Annotated[datetime, BeforeValidator(_moment, json_schema_input_type=str)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=list[str] | str)]
+    Rule(
+        before=_priority, shape=Any,
+        schema={"type": ["string", "integer"], "enum": ["high", "normal", "low", 0, 1, 2]},
+    ),
+]  # fmt: skip
+MomentField = Annotated[datetime, Rule(before=_moment, shape=str)]
+Words = Annotated[tuple[str, ...], Rule(before=_listed, shape=list[str] | str)]
 
 
-class Task(Frozen):
+class Task(NamedTuple):
     """One request. Raises InvalidTask (through `parse`) for anything that is not one."""
 
-    id: str = Field("", description="Unique name; the file's stem if left out.")
-    description: str = Field(description="What to do. Alias: content.")
-    priority: PriorityField | None = Field(None, description="high, normal or low (0, 1, 2).")
-    created_at: MomentField | None = Field(None, description="For people and filters; the order is by arrival.")
-    dependencies: Words = Field((), description="Ids of tasks that must be completed first.")
-    context_files: Words = Field((), description="Files to read first, relative to the root; each must exist.")
-    context_required: bool | tuple[str, ...] = Field(
-        True, description="true: the shared pages are named in the prompt; false: none; a list: these must exist."
-    )
-    preferred_agent: str | None = Field(
-        None, description="The agent of config.yaml that must do it. Alias: preferred_agent_type."
-    )
-    timeout_minutes: float | None = Field(None, gt=0, le=60 * 24 * 7, description="Of time that the machine was awake.")
-    subtasks: Words = Field((), description="Parts of the work, named one by one in the prompt.")
-    task_type: str | None = Field(None, max_length=100, description="A word to filter by: code, research, …")
-    requirements: Words = Field((), description="Capabilities that the agent must have.")
-    run: str | None = Field(None, min_length=1, description="A script for the shell agent (sh -e, or its own #! line).")
-    max_retries: int | None = Field(None, ge=0, le=100, description="Further attempts after a failed one.")
-
-    @field_validator("id")
-    @classmethod
-    def _id(cls, value: str) -> str:
-        if value and (problem := id_problem(value)):
-            raise ValueError(problem)
-        return value
-
-    @field_validator("description")
-    @classmethod
-    def _description(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("is empty; say what to do")
-        return value
-
-    @field_validator("run")
-    @classmethod
-    def _script(cls, value: str | None) -> str | None:
-        if "\0" in (value or ""):
-            raise ValueError("holds a NUL, which no script may")
-        return value
-
-    @field_validator("dependencies")
-    @classmethod
-    def _dependencies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            if problem := id_problem(one):
-                raise ValueError(problem)
-        return tuple(dict.fromkeys(value))
-
-    @field_validator("context_files")
-    @classmethod
-    def _paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            if problem := path_problem(one):
-                raise ValueError(problem)
-        return value
-
-    @field_validator("context_required")
-    @classmethod
-    def _pages(cls, value: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
-        for one in () if isinstance(value, bool) else value:
-            if problem := path_problem(one):
-                raise ValueError(problem)
-        return value
-
-    @model_validator(mode="after")
-    def _itself(self) -> Task:
-        if self.id and self.id in self.dependencies:
-            raise ValueError(f"depends on itself ({self.id} → {self.id})")
-        return self
+    id: Annotated[str, Rule("Unique name; the file's stem if left out.", after=_id)] = ""
+    description: Annotated[str, Rule("What to do. Alias: content.", after=_description, required=True)] = ""
+    priority: Annotated[PriorityField | None, Rule("high, normal or low (0, 1, 2).")] = None
+    created_at: Annotated[MomentField | None, Rule("For people and filters; the order is by arrival.")] = None
+    dependencies: Annotated[Words, Rule("Ids of tasks that must be completed first.", after=_dependencies)] = ()
+    context_files: Annotated[
+        Words, Rule("Files to read first, relative to the root; each must exist.", after=_paths)
+    ] = ()
+    context_required: Annotated[
+        bool | tuple[str, ...],
+        Rule("true: the shared pages are named in the prompt; false: none; a list: these must exist.", after=_paths),
+    ] = True
+    preferred_agent: Annotated[
+        str | None, Rule("The agent of config.yaml that must do it. Alias: preferred_agent_type.")
+    ] = None
+    timeout_minutes: Annotated[float | None, Rule("Of time that the machine was awake.", gt=0, le=60 * 24 * 7)] = None
+    subtasks: Annotated[Words, Rule("Parts of the work, named one by one in the prompt.")] = ()
+    task_type: Annotated[str | None, Rule("A word to filter by: code, research, …", max_length=100)] = None
+    requirements: Annotated[Words, Rule("Capabilities that the agent must have.")] = ()
+    run: Annotated[
+        str | None, Rule("A script for the shell agent (sh -e, or its own #! line).", after=_script, min_length=1)
+    ] = None
+    max_retries: Annotated[int | None, Rule("Further attempts after a failed one.", ge=0, le=100)] = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -148,12 +132,19 @@ class Task(Frozen):
         """The first line of the description, for lists."""
         return title_of(self.description)
 
+    def words(self) -> dict[str, Any]:
+        """What its file states but its id, in the words that it is written in."""
+        values = stated(self._replace(id=""))
+        if self.priority is not None:
+            values["priority"] = self.priority.name.lower()
+        return {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in values.items()}
+
     @property
     def order(self) -> tuple[object, ...]:
         return natural(self.id)
 
 
-FIELDS = tuple(Task.model_fields)
+FIELDS = Task._fields
 
 
 def parse(content: bytes, stem: str) -> Task:
@@ -206,7 +197,10 @@ def _of(values: dict[str, Any], stem: str, content: bytes) -> Task:
     if "description" not in values:
         raise InvalidTask("has no description; the smallest task is one line: description: what to do")
     try:
-        return checked(Task, values, (*FIELDS, *ALIASES), InvalidTask)
+        task = built(Task, values, (*FIELDS, *ALIASES), InvalidTask)
     except InvalidTask as reason:
         key = str(reason).partition(":")[0].partition(".")[0]
         raise InvalidTask(f"{line_of(content, key) if key in FIELDS else ''}{reason}") from None
+    if task.id in task.dependencies:
+        raise InvalidTask(f"depends on itself ({task.id} → {task.id})")
+    return task

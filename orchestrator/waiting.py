@@ -143,7 +143,7 @@ class Kind:
     def __init__(self, route: Route) -> None:
         preferred, requirements, has_script = route
         # Who can do this one can do all of them.
-        self.task = Task.model_construct(
+        self.task = Task(
             id="", description="", preferred_agent=preferred or None, requirements=requirements,
             run="true" if has_script else None,
         )  # fmt: skip

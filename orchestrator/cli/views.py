@@ -256,7 +256,7 @@ class Views:
             "state": "running" if state is State.ASSIGNED else str(state),
             "reason": self.reason(task_id, state, path),
             "file": os.path.relpath(path, self.root),
-            "task": _plain(task),
+            "task": task.words(),
             "runs": attempts,
             "result": os.path.relpath(home.result_path(state, task_id), self.root)
             if state in ENDED and os.path.exists(home.result_path(state, task_id))
@@ -290,11 +290,3 @@ class Views:
             "session_id": result.session_id if result else "",
             "folder": os.path.relpath(folder, self.root),
         }
-
-
-def _plain(task: Task) -> dict[str, Any]:
-    """What the task's file states, in the words that it is written in."""
-    values = task.model_dump(mode="json", exclude_defaults=True, exclude={"id"})
-    if task.priority is not None:
-        values["priority"] = task.priority.name.lower()
-    return {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in values.items()}

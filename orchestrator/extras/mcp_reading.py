@@ -15,6 +15,7 @@ from orchestrator.errors import NotFound, Refused
 from orchestrator.looking import Looking
 from orchestrator.names import id_problem, natural, path_problem, printable
 from orchestrator.reading import parse_mapping
+from orchestrator.rules import stated
 from orchestrator.states import ENDED, State
 
 SCHEME = "orchestrate://"
@@ -72,7 +73,7 @@ def _waiting(queue: Looking) -> list[str]:
 
 def _task(queue: Looking, task_id: str) -> dict[str, Any]:
     status = queue.get_task_status(task_id)._asdict()
-    task = queue.task_of(task_id).model_dump(mode="json", exclude_defaults=True, exclude={"id", "priority"})
+    task = stated(queue.task_of(task_id)._replace(id="", priority=None))
     return {**status, "task": task}
 
 

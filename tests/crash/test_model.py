@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from orchestrator import files, process, runs
 from orchestrator.clock import Clock
-from orchestrator.config import Config
+from orchestrator.config import AgentConfig, Config, LimitsConfig, RetryConfig
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.errors import AlreadyExists, AlreadyRunning, OrchestrateError
@@ -49,12 +49,10 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # the crash of 
 NO_PID = 1 << 23  # above every pid that a kernel gives
 IDS = st.sampled_from("abcde")
 ACTS = ("adds", "drops_a_file", "brings_back", "edits", "deletes", "retries", "cancels", "moves_back_by_hand")
-CONFIG = Config.model_validate(
-    {
-        "agents": {"fake": {"command": "true", "max_instances": 2}},
-        "retry": {"max_retries": 1, "retry_delay_seconds": 0},
-        "limits": {"grace_seconds": 0, "stuck_after_seconds": 1_000_000},
-    }
+CONFIG = Config(
+    agents={"fake": AgentConfig(command="true", max_instances=2)},
+    retry=RetryConfig(max_retries=1, retry_delay_seconds=0),
+    limits=LimitsConfig(grace_seconds=0, stuck_after_seconds=1_000_000),
 )
 # What a dispatcher does to the world, and what it may die in front of.
 VERBS: tuple[tuple[Any, str], ...] = (

@@ -43,6 +43,7 @@ FLOORS = [
     "output",
     "reading",
     "checking",
+    "rules",
     "task",
     "config",
     "process",

@@ -15,6 +15,7 @@ from orchestrator import intake, reading
 from orchestrator.backlog import Backlog, Place
 from orchestrator.config import Config
 from orchestrator.intake import FEW, Intake
+from orchestrator.rules import built
 from orchestrator.spool import Spool
 from orchestrator.states import Priority, State
 from orchestrator.task import Task
@@ -242,7 +243,7 @@ def test_of_many_only_what_choosing_needs_is_kept_and_the_task_is_read_again_at_
 
 
 def put(index: Waiting, task_id: str, arrival: float, unmet: tuple[str, ...] = (), **fields: object) -> Entry:
-    task = Task.model_validate({"id": task_id, "description": "x", "dependencies": unmet, **fields})
+    task = built(Task, {"id": task_id, "description": "x", "dependencies": unmet, **fields}, (), ValueError)
     entry = Entry(task, f"{task_id}.yaml", arrival, 1, Priority.NORMAL, Attempt())
     entry.forget()
     index.put(entry, unmet, NOW)

@@ -29,6 +29,7 @@ from orchestrator.intake import Intake
 from orchestrator.recovery import Recovery
 from orchestrator.registry import AgentRegistry
 from orchestrator.result import judge, read_facts
+from orchestrator.rules import built, stated
 from orchestrator.runs import FACTS, Result, assigned_run, read_exit, read_record, read_result
 from orchestrator.spool import Spool
 from orchestrator.starter import Starter
@@ -137,7 +138,7 @@ def test_a_task_file_is_a_task_or_has_a_reason(content: bytes, stem: str) -> Non
     except InvalidTask as reason:
         return said(reason)
     assert task.id and "/" not in task.id and task.title.isprintable()
-    assert task.model_dump_json()
+    assert json.dumps(stated(task))
 
 
 @fuzzed(150)
@@ -264,7 +265,7 @@ def test_our_own_small_files_may_hold_anything(content: bytes) -> None:
         read_exit(folder)
         assert assigned_run(f"{folder}/assigned.yaml")[2] >= 0
         history.attempts(made, "a")
-        AgentRegistry(made.own, Config.model_validate({"agents": {"fake": {"command": "true"}}}), {}).paused(
+        AgentRegistry(made.own, built(Config, {"agents": {"fake": {"command": "true"}}}, (), ValueError), {}).paused(
             "fake", 0.0
         )
         status.flat(f"{folder}/result.yaml")
@@ -288,7 +289,7 @@ def test_starting_makes_something_of_whatever_lies_in_the_folders(
         write(made.result_path(state, "c"), result)
         write(made.path(state, "d"), task)
         write(made.result_path(state, "d"), result)
-        registry = AgentRegistry(made.own, Config.model_validate({"agents": {"fake": {"command": "true"}}}), {})
+        registry = AgentRegistry(made.own, built(Config, {"agents": {"fake": {"command": "true"}}}, (), ValueError), {})
         told: list[str] = []
         new_live = Starter.live.__get__(_Starter(made))
         recovery = Recovery(made, registry, lambda *run: new_live(Config(), *run), lambda *fact: told.append(fact[2]))

@@ -14,6 +14,7 @@ from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import AlreadyExists, InvalidConfig, NotFound, OrchestrateError
 from orchestrator.registry import AgentRegistry
 from orchestrator.router import CapabilityRouter
+from orchestrator.rules import built
 from orchestrator.task import Task
 
 pytestmark = pytest.mark.fast
@@ -126,7 +127,7 @@ def registry(tmp_path: Path) -> AgentRegistry:
 
 
 def chosen(registry: AgentRegistry, busy: dict[str, str] | None = None, **fields: object) -> tuple[str, str] | None:
-    task = Task.model_validate({"id": "t", "description": "x", **fields})
+    task = built(Task, {"id": "t", "description": "x", **fields}, (), ValueError)
     return CapabilityRouter(registry.views(busy or {}, time.time())).choose(task)
 
 

@@ -15,6 +15,7 @@ from orchestrator.config import Config, LimitsConfig
 from orchestrator.errors import is_lack
 from orchestrator.health import BEAT_SECONDS, MOST_SECONDS, Health, no_room
 from orchestrator.registry import FIRST_PAUSE, AgentRegistry
+from orchestrator.rules import built
 
 pytestmark = pytest.mark.fast
 
@@ -122,7 +123,7 @@ class Agents:
     """One agent with three slots."""
 
     def __init__(self, folder: Path) -> None:
-        config = Config.model_validate({"agents": {"a": {"command": "sh", "max_instances": 3}}})
+        config = built(Config, {"agents": {"a": {"command": "sh", "max_instances": 3}}}, (), ValueError)
         self.registry = AgentRegistry(str(folder), config, {})
         self.path = f"{folder}/.orchestrator/agents/a.yaml"
 

@@ -271,7 +271,7 @@ def test_every_agent_is_weighed_and_the_reason_said() -> None:
 
 
 def test_a_worker_may_be_what_a_task_is_for_and_is_given_nothing() -> None:
-    settings = AgentConfig.model_construct(max_instances=2, capabilities=("sql",))
+    settings = AgentConfig(max_instances=2, capabilities=("sql",))
     worker = AgentView(
         "w", settings, AGENTS["command"], (), frozenset(), "fetches its work itself", worker_type="human"
     )
