@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -183,6 +182,8 @@ class Config(NamedTuple):
         """The enabled agents by name, commands filled in; found on `path` if the file names none."""
         agents = self.agents
         if not agents:
+            import shutil  # four modules that most commands do without
+
             found = {n: AgentConfig(command=c) for n, c in BUILT_IN.items() if shutil.which(c.split()[0], path=path)}
             agents = {**found, "shell": AgentConfig(max_instances=max(2, os.cpu_count() or 2))}
         return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -95,6 +94,8 @@ def was_given_back(queue: Spool, result: Result) -> bool:
 
 def was_given(folder: str, content: bytes) -> bool:
     """Whether this is the task as the run of this folder was given it; True where that was not kept."""
+    import hashlib  # and with it OpenSSL: two milliseconds that hardly a command needs
+
     record = read_record(folder)
     return record is None or record.task_sha256 in (hashlib.sha256(content).hexdigest(), "")
 

@@ -5,7 +5,6 @@ So the file is watched, and the middle of one that outgrew its limit is given ba
 
 from __future__ import annotations
 
-import mmap
 import os
 import sys
 
@@ -52,6 +51,8 @@ _CUT = "left out: max_output_mb …]"
 
 def was_cut(path: str) -> bool:
     """Whether `compact` had to leave something out of this file."""
+    import mmap
+
     try:
         with open(path, "rb", opener=plain.opener) as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             return content.find(_CUT.encode()) >= 0

@@ -17,7 +17,6 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from importlib import resources
 from typing import Annotated, Any, NamedTuple, cast
 
 from orchestrator import files, output, plain
@@ -112,7 +111,8 @@ def stamps(root: str) -> tuple[object, ...]:
 
 def built_in(name: str) -> str:
     """The text of one that is shipped."""
-    return resources.files("orchestrator").joinpath("specialists", f"{name}.md").read_text(encoding="utf-8")
+    with open(f"{os.path.dirname(__file__)}/specialists/{name}.md", encoding="utf-8") as file:
+        return file.read()
 
 
 def load(root: str, agents: Mapping[str, AgentConfig]) -> tuple[dict[str, Specialist], dict[str, str]]:

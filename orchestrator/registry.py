@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -100,6 +99,8 @@ class AgentRegistry(Known):
         words = tuple(shlex.split(agent.command))
         if not words:
             return ()
+        import shutil  # four modules that most commands do without
+
         found = shutil.which(os.path.expanduser(words[0]), path=agent.env.get("PATH", self._path))
         return (found, *words[1:]) if found else ()
 

@@ -6,7 +6,6 @@ are warnings, and both stand in runs that end well. Tokens are those of the whol
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
@@ -126,6 +125,8 @@ def _window_end(thread_id: str, evidence: Evidence) -> float | None:
     """
     if not _THREAD.fullmatch(thread_id):
         return None
+    import glob  # needed so rarely
+
     sessions = os.path.join(_home(evidence.settings), "sessions")
     latest: object = None
     for path in glob.glob(os.path.join(glob.escape(sessions), "*", "*", "*", f"rollout-*-{thread_id}.jsonl")):
