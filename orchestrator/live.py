@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 
 from orchestrator import groups, output, plain, process, runs
 from orchestrator.agents.base import Agent, last_line, tail_text
 from orchestrator.config import AgentConfig
 from orchestrator.launcher import AT_ONCE, Stopping
-from orchestrator.process import Identity, Tree
+from orchestrator.process import Child, Identity, Tree
 from orchestrator.states import Outcome
 from orchestrator.task import Task
 from orchestrator.waiting import Attempt, Stamp
@@ -58,7 +57,7 @@ class Live:
         self.stuck_after = stuck_after
         self.identity = Identity(0, 0, "")
         self.handle = -1  # a pidfd, for a run that is no child of ours
-        self.child: subprocess.Popen[bytes] | None = None  # None: started by an earlier dispatcher
+        self.child: Child | None = None  # None: started by an earlier dispatcher
         self.not_started: tuple[Outcome, str] | None = None
         self.stopped: Outcome | None = None
         self.stopped_why = ""

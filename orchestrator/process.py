@@ -30,6 +30,27 @@ class Identity(NamedTuple):
     boot: str
 
 
+class Child:
+    """A process that we started."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = (
+            None  # negative: the signal that ended it; None: it had not ended at the last look
+        )
+
+    def poll(self) -> int | None:
+        """Look whether it has ended, and take its exit status."""
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else took it, and how it ended is not known
+                pid, status = self.pid, signal.SIGKILL
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
 class Stat(NamedTuple):
     """What /proc says of a process."""
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from orchestrator.process import Child
+
 REPOSITORY = str(Path(__file__).resolve().parent.parent)
 
 
@@ -22,6 +24,11 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
         if time.monotonic() > deadline:
             raise AssertionError(f"was not true within {seconds:g} s")
         time.sleep(0.005)
+
+
+def waited(child: Child, seconds: float = 20.0) -> None:
+    """Wait for the end of what the launcher started."""
+    until(lambda: child.poll() is not None, seconds)
 
 
 def python(code: str, *args: str) -> subprocess.Popen[str]:

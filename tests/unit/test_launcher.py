@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from helpers import printed, python, read, until, write
+from helpers import printed, python, read, until, waited, write
 
 from orchestrator import process, runs
 from orchestrator.config import Config
@@ -35,11 +35,11 @@ def start(folder: str, tmp_path: Path) -> Iterator[Start]:
     yield started
     end_leftovers(folder)
     for one in all_of_them:
-        one.process.wait(10)
+        waited(one.process)
 
 
 def ended(one: Started, folder: str) -> int | None:
-    one.process.wait(20)
+    waited(one.process)
     return runs.read_exit(folder)
 
 
@@ -246,14 +246,14 @@ def test_an_agent_that_ignores_every_request_is_killed_with_its_grandchild_in_an
     assert all(process.is_same(one) for one in known)
     stopping.step(130.0 + TERM_SECONDS)
     until(lambda: not any(process.is_same(one) for one in known))
-    one.process.wait(10)
+    waited(one.process)
     until(lambda: not process.members(folder))
     assert not runs.is_alive(folder)
 
 
 def test_what_starts_behind_the_kill_is_killed_by_the_next_step(start: Start, folder: str) -> None:
     one = start("exit 0")
-    one.process.wait(10)
+    waited(one.process)
     stopping = Stopping(one.identity, folder, 0.0, 100.0)
     stopping.step(200.0)
     late = subprocess.Popen(["sleep", "300"], env={process.RUN_FOLDER: folder})

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import printed, python, read, until, write
+from helpers import printed, python, read, until, waited, write
 
 from orchestrator import output, process, runs
 from orchestrator.agents.shell import ShellAgent
@@ -103,7 +103,7 @@ class Watch:
     def until_ended(self, seconds: float = 0.3) -> None:
         until(lambda: self.turn(seconds), 20.0)
         assert process.members(self.folder) == []
-        self.child.wait(5)
+        waited(self.child)
 
     def until_printed(self, text: str) -> None:
         until(lambda: text in printed(f"{self.folder}/stdout.log"))
@@ -123,7 +123,7 @@ def watching(folder: str) -> Iterator[Watching]:
     yield watch
     for one in started:
         end_leftovers(folder)
-        one.child.wait(10)
+        waited(one.child)
 
 
 def test_a_run_that_ends_by_itself_has_ended(watching: Watching, folder: str) -> None:
@@ -431,7 +431,7 @@ def test_one_that_a_look_through_proc_missed_is_ended_all_the_same(
 ) -> None:
     """It was made in that very moment by one that is gone already; what it inherited of the lock tells of it."""
     watch = watching("setsid sleep 300 >/dev/null 2>&1 & exit 0")
-    watch.child.wait(5)
+    waited(watch.child)
     look, missed = process.members, [1]
     monkeypatch.setattr(process, "members", lambda one: [] if missed and missed.pop() else look(one))
     assert not watch.turn(0.1)
@@ -442,7 +442,7 @@ def test_a_run_whose_wrapper_was_killed_goes_on_until_its_program_ends(watching:
     watch = watching(f"echo up; while [ ! -e {folder}/gate ]; do sleep 0.01; done")
     watch.until_printed("up")
     os.kill(watch.child.pid, signal.SIGKILL)
-    watch.child.wait(5)
+    waited(watch.child)
     for _ in range(10):
         assert not watch.turn()
     assert process.members(folder)
