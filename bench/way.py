@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tools import Figure, Journal, Place, environment, fill, run_command, write
+from tools import Figure, Journal, Place, environment, fill, run_command
 
 COUNT = 200
 CALL = re.compile(r"(\d+) +(\w+)\(")
@@ -72,7 +72,7 @@ def _counted(place: Place) -> list[Figure]:
             synced += result if name == "io_submit" else 1
     figures = [
         Figure("way", f"system calls of {who}", "a task", [sum(calls[one].values()) / COUNT], note=_most(calls[one]))
-        for one, who in ((True, "the dispatcher"), (False, "the run itself: sh twice, and its program"))
+        for one, who in ((True, "the dispatcher"), (False, "the run itself: a shell, and its child"))
     ]
     return [
         *figures,
@@ -102,8 +102,7 @@ def _alone(place: Place) -> list[Figure]:
     rates = []
     for _ in range(3):
         folder = place.folder()
-        write(f"{folder}/script", "true\n")
-        argv = ["sh", "-c", WRAPPER, "run", os.devnull, "/bin/sh", "-e", f"{folder}/script"]
+        argv = ["sh", "-c", WRAPPER, "run", folder, os.devnull, "eval", "set -e --; true"]
         env = {**environment(), RUN_FOLDER: folder}
         begun = time.perf_counter()
         for number in range(2 * COUNT):
@@ -113,7 +112,7 @@ def _alone(place: Place) -> list[Figure]:
         for _ in range(3):
             os.wait()
         rates.append(2 * COUNT / (time.perf_counter() - begun))
-    return [Figure("way", "the two shells of a run alone, four at once", "/s", rates, note="no dispatcher, no queue")]
+    return [Figure("way", "the run alone, four at once", "/s", rates, note="no dispatcher, no queue")]
 
 
 # -- time --------------------------------------------------------------------------------------------

@@ -27,11 +27,15 @@ from orchestrator.process import Child, Identity
 _FOLDER = f'"${process.RUN_FOLDER}'
 WRAPPER = (
     f'echo "pid: $$" >>{_FOLDER}/alive"; cd -P "$1" || exit 126; unset OLDPWD; '
-    "trap : INT TERM HUP QUIT; in=$2; shift 2; "
-    f'"$@" <"$in" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; s=$?; echo $s >{_FOLDER}/exit"; exit $s'
+    'trap : INT TERM HUP QUIT; ( shift 2; "$@" ) '
+    f'<"$2" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; s=$?; echo $s >{_FOLDER}/exit"; exit $s'
 )
 _QUIET = ((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0), *((os.POSIX_SPAWN_DUP2, 0, fd) for fd in (1, 2)))
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python; a program expects to die of them
+# A task's own script is run by the wrapper's child itself: to load a second shell would cost as much as the first. Not
+# if it asks which process it is: it would be told the wrapper's number.
+_SCRIPT = ("/bin/sh", "-e", "-c")
+_ASKS = re.compile(r"\$\{?[$0]|PPID")
 TERM_SECONDS = 5.0  # between TERM and KILL
 AT_ONCE = -TERM_SECONDS  # a grace that leaves no time at all
 
@@ -70,6 +74,8 @@ class LocalLaunch:
         try:
             for path in (workplace, stdin_path):
                 os.stat(path)  # the wrapper could only fail of it
+            if argv[:3] == _SCRIPT and not _ASKS.search(argv[3]):
+                argv = ("eval", f"set -e --; {argv[3]}")
             os.set_inheritable(alive, True)
             # Not `subprocess`: it costs three times as much, and holds the loop up for twice as long.
             child = Child(

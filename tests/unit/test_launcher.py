@@ -98,6 +98,33 @@ def test_arguments_arrive_as_they_are(start: Start, folder: str) -> None:
     assert printed(f"{folder}/stdout.log") == f"{words}\n"
 
 
+SCRIPTS = (
+    "echo $# $*; false; echo no",
+    "# a comment\necho a\n\nexit 3",
+    "pwd; cd /; pwd; in=1; set -- x y; echo $2",
+    "trap 'echo bye' EXIT; nope",
+    "trap 'echo term; exit 4' TERM; sh -c 'kill $PPID'; sleep 0.1; echo on",
+    "if",
+    "exit 5) ; (echo",
+    "set -u; echo ${in-none} ${s-none} ${OLDPWD-none} $1",
+    "cat; exec sh -c 'exit 6'",
+    "(exit 7) || echo $?; { echo x; exit 8; } | cat",
+    "echo $0; echo ${0}",
+    "test $$ = $(sh -c 'echo $PPID')",
+    "kill -KILL $$",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_does_what_it_does_in_a_shell_of_its_own(start: Start, folder: str, script: str, tmp_path: Path) -> None:
+    words = ("/bin/sh", "-e", "-c", script, "script")
+    alone = subprocess.run(words, input="given\n", capture_output=True, text=True, cwd=tmp_path, check=False)
+    status = alone.returncode if alone.returncode >= 0 else 128 - alone.returncode
+    found = ended(start("", *words, prompt="given\n"), folder)
+    assert (found, printed(f"{folder}/stdout.log")) == (status, alone.stdout)
+    assert bool(read(f"{folder}/stderr.log")) == bool(alone.stderr)
+
+
 def test_a_run_has_a_session_of_its_own_and_no_descriptor_but_its_lock(start: Start, folder: str) -> None:
     held = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(held, True)
