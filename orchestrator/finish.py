@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from orchestrator import files, history, output, plain, retry
@@ -20,7 +21,7 @@ from orchestrator.context import OUTPUTS, Context
 from orchestrator.ended import Ended, Finished, run_of
 from orchestrator.hands import EDITED, was_edited
 from orchestrator.live import Live
-from orchestrator.performance import Performance
+from orchestrator.performance import Performance, Run
 from orchestrator.result import Verdict, judge
 from orchestrator.runs import FACTS, Result, read_result
 from orchestrator.spool import Spool
@@ -89,8 +90,11 @@ class Finisher:
     def place(self, batch: Sequence[Finished]) -> list[Finished]:
         """From results that are durable in their runs' folders to where the tasks belong; the last moves are durable
         after the queue's next `sync`, and `settle` ends it. Raises OSError, as `finish`."""
-        for one in batch:  # before the commit: a crash repeats it, and a mark counts once
-            self.performance.note(*run_of(one.result))
+        runs: dict[str, list[Run]] = {}
+        for who, run in (run_of(one.result) for one in batch):
+            runs.setdefault(who, []).append(run)
+        for who, ended in runs.items():  # before the commit: a crash repeats it, and a mark counts once
+            self.performance.note(who, *ended)
         ours = [one for one in batch if not one.late]
         free = [one for one in ours if not plain.is_there(self.queue.path(one.result.state, one.live.id))]
         for one in free:
@@ -146,7 +150,7 @@ class Finisher:
             return Finished(live, found, True, self._is_late(live))
         cap = int(config.limits.max_output_mb * 1_000_000)
         for name in ("stdout.log", "stderr.log"):
-            if plain.is_there(f"{live.folder}/{name}"):
+            with suppress(FileNotFoundError):
                 output.compact(f"{live.folder}/{name}", cap)
         result, late = self._result(live, config, now, together), self._is_late(live)
         if late:  # it sends the task nowhere: where a person put it, it goes on
@@ -236,7 +240,7 @@ class Finisher:
 
     def _is_late(self, live: Live) -> bool:
         """Whether the task has gone on without this run: its file is gone, or another run has it."""
-        if not plain.is_there(self.queue.path(State.ASSIGNED, live.id)):
+        if live.missed:  # as it was looked for at the start of judging
             return True
         if plain.is_there(self.queue.assignment_path(live.id, live.slot)):
             return False

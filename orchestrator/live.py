@@ -66,6 +66,7 @@ class Live:
         self.ended = False
         self.attempt = Attempt()  # those before this one
         self.judged = False  # we have reached a verdict; it may have come to the disk
+        self._code: int | None = None  # its exit status, once it is written
         self.let_go = False  # its slot may have another run, though it is still to be recorded how this one ended
         self.missed = False  # its task's file was not in assigned/ at the last look
         self.edited = False  # its task's file is another than it was given
@@ -203,7 +204,7 @@ class Live:
     def exit_code(self) -> int | None:
         """How its program ended: as its wrapper wrote it down, or, if there was no room for that, ended itself.
         Raises OSError if it cannot be read."""
-        code = runs.read_exit(self.folder)
+        code = self._code = runs.read_exit(self.folder) if self._code is None else self._code
         if code is None and self.child is not None and plain.is_there(f"{self.folder}/stdout.log"):
             code = self.child.returncode
         return code if code is None or code >= 0 else None  # else a signal ended the wrapper

@@ -25,7 +25,7 @@ NEWCOMER = 5  # runs: those of them that a newcomer has not made yet are taken a
 TOLD = 5.0  # runs that a confidence somebody stated weighs as much as
 GAINED = 0.7  # confidence from which a capability counts that nobody stated, after NEWCOMER runs of it
 GONE = 0.5  # confidence below which one that was stated is gone
-_LINE = re.compile(rb"^([^\t\n]+)\t([+-])\t(\d+\.\d+)\t(\d+\.\d+)\t(.*)\.$", re.MULTILINE)  # whole, and not neutral
+_LINE = re.compile(rb"([^\t\n]+)\t([+-])\t(\d+\.\d+)\t(\d+\.\d+)\t(.*)\.")  # whole, and not neutral
 
 Row = tuple[bytes, bytes, bytes, bytes, bytes]
 
@@ -72,10 +72,10 @@ class Performance:
         self.folder = f"{own}/agents"
         self._kept: dict[str, tuple[tuple[object, ...], Standing]] = {}
 
-    def note(self, name: str, run: Run) -> None:
-        """A run has ended. What cannot be written is not missed: it can be made again of the results."""
+    def note(self, name: str, *ended: Run) -> None:
+        """Runs have ended. What cannot be written is not missed: it can be made again of the results."""
         try:
-            if self._append(f"{name}.runs", run.line()) > COMPACT_BYTES:
+            if self._append(f"{name}.runs", b"".join(run.line() for run in ended)) > COMPACT_BYTES:
                 self._compact(f"{name}.runs", _shortened)
         except OSError:
             pass
@@ -125,9 +125,12 @@ class Performance:
     def _append(self, name: str, line: bytes) -> int:
         """One write at the end; the file's size then. Waits for no process that was stopped."""
         path = f"{self.folder}/{name}"
-        files.make_folders(os.path.dirname(self.folder), self.folder)  # and no root that was deleted
         for attempt in range(45):  # for a second in all
-            fd = plain.opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            try:
+                fd = plain.opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            except FileNotFoundError:
+                files.make_folders(os.path.dirname(self.folder), self.folder)  # and no root that was deleted
+                continue
             try:
                 if attempt == 44 or (locks.take(fd, 0, fcntl.LOCK_SH) and _is_at(fd, path)):
                     os.write(fd, line)
@@ -179,9 +182,9 @@ def _shortened(path: str) -> list[bytes]:
 def _runs(path: str, since: float) -> list[Row]:
     """The lines that count, in words: mark, sign, seconds, when, the rest. The last first."""
     found: dict[bytes, Row] = {}
-    for row in reversed(_LINE.findall(_content(path))):
-        if row[0] not in found and float(row[3]) >= since:
-            found[row[0]] = row
+    for line in reversed(_content(path).split(b"\n")):
+        if (row := _LINE.fullmatch(line)) and row[1] not in found and float(row[4]) >= since:
+            found[row[1]] = (row[1], row[2], row[3], row[4], row[5])
             if len(found) == WINDOW:
                 break
     return list(found.values())

@@ -59,10 +59,11 @@ def judge(
     evidence = Evidence(
         f"{folder}/stdout.log", f"{folder}/stderr.log", 0 if answered else exit_code, settings, folder, ended_at
     )
-    own, text, kept = f"{folder}/output.md", "", False
+    own, text, lies, kept = f"{folder}/output.md", "", False, False
     try:
         answer = adapter.read(evidence)
-        if kept := plain.is_plain(own) and os.path.getsize(own) > 0:
+        lies = plain.is_there(own)
+        if kept := lies and plain.is_plain(own) and os.path.getsize(own) > 0:
             with open(own, "rb", opener=plain.opener) as file:
                 text = file.read(4 * TEXT_LIMIT).decode("utf-8", "replace")
     except PermissionError as problem:
@@ -89,7 +90,8 @@ def judge(
         group.file(own)
     else:
         text = _cut(answer.text)
-        plain.aside(own)
+        if lies:
+            plain.aside(own)
         group.publish(own, text.encode("utf-8", "replace"), over=True)
     if together is None:
         group.sync()

@@ -10,6 +10,7 @@ assigned.yaml  who had it, once that is over
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from datetime import UTC, datetime
@@ -24,6 +25,11 @@ from orchestrator.writing import Value, to_yaml
 
 def utc(moment: float) -> str:
     """Seconds since the epoch as `2025-01-15T10:00:00Z`."""
+    return _utc(math.floor(moment))
+
+
+@functools.lru_cache(maxsize=16)  # of the same second there are many
+def _utc(moment: int) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -280,4 +280,8 @@ def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:
 
 def _make_folder(path: str) -> None:
     """A run's folder, and those it lies in; one that was prepared in vain is used again."""
-    files.make_folders(os.path.dirname(os.path.dirname(path)), os.path.dirname(path), path)
+    above = os.path.dirname(path)
+    try:
+        files.make_folders(above, path)
+    except FileNotFoundError:
+        files.make_folders(os.path.dirname(above), above, path)

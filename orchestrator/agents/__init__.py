@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ def adapter_for(name: str, settings: AgentConfig) -> Agent:
     return next((AGENTS[kind] for kind in kinds if kind in AGENTS), AGENTS["command"])
 
 
+@functools.lru_cache(maxsize=64)
 def _program(command: str) -> str:
     try:
         words = shlex.split(command)

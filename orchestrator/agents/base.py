@@ -121,10 +121,10 @@ def json_lines(path: str) -> Iterator[dict[str, Any]]:
 def tail_text(path: str, limit: int = 65536) -> str:
     """The last `limit` bytes of a file as text; "" if there is none."""
     try:
+        if os.stat(path).st_size == 0:
+            return ""
         with open(path, "rb", opener=plain.opener) as file:
             size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                return ""
             file.seek(max(0, size - limit))
             return file.read(min(size, limit)).decode("utf-8", "replace")
     except OSError as error:
