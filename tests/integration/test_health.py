@@ -339,6 +339,20 @@ def test_without_descriptors_nobody_is_taken_for_dead_and_nothing_is_lost(root: 
     assert root.json("status")["halted"] is None
 
 
+def test_a_disk_that_takes_nothing_any_more_does_not_hold_up_a_stop(root: Driver) -> None:
+    root.drop("a", "@wait go", "@say well")
+    pid = root.start()
+    until(lambda: root.members("a"))
+    limit(pid, resource.RLIMIT_FSIZE, 0)  # of what the dispatcher writes; as on a disk that has become read-only
+    root.go()
+    until(lambda: "1 ended run cannot be recorded" in root.log or not root.members("a"))
+    assert root.places("a") == ["assigned"]
+    assert "dispatcher stopped" in root.ok("stop", "--now")
+    root.start()
+    root.reach("completed", "a")
+    assert root.count("a") == 1
+
+
 @pytest.fixture
 def another_user() -> Iterator[Driver]:
     """A root whose dispatcher is not root's: root has no limit of processes."""
