@@ -205,6 +205,7 @@ def test_the_task_schema_names_every_key_and_refuses_others() -> None:
         assert key in schema["properties"]
 
 
+@pytest.mark.heavy
 def test_the_docs_are_drawn_from_the_code() -> None:
     said = subprocess.run(
         [sys.executable, "docs/make.py", "--check"], capture_output=True, text=True, check=False, cwd=REPOSITORY

@@ -58,6 +58,7 @@ def fill(queue: Spool, first: int, last: int) -> None:
         write(f"{queue.tasks}/pending/{name}.yaml", "description: x\nrun: 'true'\n")
 
 
+@pytest.mark.heavy
 def test_a_command_opens_no_more_when_more_waits(queue: Spool) -> None:
     write(f"{queue.root}/config.yaml", "queue: {max_size: 5000}\nagents: {shell: {}}\n")
     commands = [

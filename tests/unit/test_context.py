@@ -89,6 +89,7 @@ def test_a_fact_of_several_lines_is_one_item_and_cannot_forge_another(context: C
     assert "- a - b # c (task_001, claude)\n- x?y (task_001, claude)\n" in page(context, "notes/claude.md")
 
 
+@pytest.mark.heavy
 def test_merges_by_eight_processes_at_once_lose_nothing(context: Context) -> None:
     code = """
 import sys
@@ -138,6 +139,7 @@ def test_a_crash_between_two_pages_is_made_good(context: Context) -> None:
     assert page(context, "notes/claude.md").count("<!-- task_001/1 -->") == 1
 
 
+@pytest.mark.heavy
 def test_a_block_torn_anywhere_is_made_whole_and_nothing_before_it_is_lost(context: Context) -> None:
     path = f"{context.folder}/notes/claude.md"
     context.merge([result("task_000", notes=("before",))])
@@ -256,6 +258,7 @@ def test_a_list_that_is_broken_is_repaired_and_nothing_is_lost(context: Context,
         assert kept == [broken[how]]
 
 
+@pytest.mark.heavy
 def test_a_list_torn_at_any_byte_is_repaired(context: Context) -> None:
     path = f"{context.folder}/completed_tasks.json"
     for n in range(2):

@@ -73,6 +73,7 @@ def test_what_cannot_be_written_harms_nobody(own: Path, there: str) -> None:
     assert texts(own) == (["said"] if there == "nothing" else [])
 
 
+@pytest.mark.heavy
 def test_every_kind_that_is_told_is_in_the_table() -> None:
     told = set()
     for path in PACKAGE.rglob("*.py"):

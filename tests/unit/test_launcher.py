@@ -116,7 +116,9 @@ SCRIPTS = (
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_does_what_it_does_in_a_shell_of_its_own(start: Start, folder: str, script: str, tmp_path: Path) -> None:
+def test_a_script_does_what_it_does_in_a_shell_of_its_own(
+    start: Start, folder: str, script: str, tmp_path: Path
+) -> None:
     words = ("/bin/sh", "-e", "-c", script, "script")
     alone = subprocess.run(words, input="given\n", capture_output=True, text=True, cwd=tmp_path, check=False)
     status = alone.returncode if alone.returncode >= 0 else 128 - alone.returncode

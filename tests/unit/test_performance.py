@@ -102,6 +102,7 @@ for n in range(12):  # a line so long that it is compacted at every one
 """
 
 
+@pytest.mark.heavy
 def test_many_writers_at_once_lose_nothing_also_while_it_is_compacted(performance: Performance, tmp_path: Path) -> None:
     at_once(NOTING, [(str(tmp_path), f"p{number}") for number in range(4)])
     assert performance.of("a", NOW).runs == 48

@@ -89,6 +89,7 @@ def fuzzed(examples: int) -> Any:
 KINDS = st.sampled_from([Task, Config, AgentConfig, Profile])
 
 
+@pytest.mark.heavy
 @fuzzed(120)
 @given(KINDS.flatmap(lambda kind: st.tuples(st.just(kind), mapping(kind, lambda hint: typed(hint) | ANY))))
 @example((Task, {}))
@@ -103,6 +104,7 @@ def test_what_is_taken_quickly_is_what_pydantic_makes_of_it(one: tuple[Any, dict
     assert quick is None or repr(quick) == repr(thorough)
 
 
+@pytest.mark.heavy
 @fuzzed(120)
 @given(KINDS.flatmap(lambda kind: st.tuples(st.just(kind), typed(kind))))
 def test_of_values_of_the_right_types_both_say_the_same(one: tuple[Any, dict[str, Any]]) -> None:
@@ -110,10 +112,13 @@ def test_of_values_of_the_right_types_both_say_the_same(one: tuple[Any, dict[str
     assert "\\ud800" in repr(one[1]) or repr(quick) == repr(thorough)
 
 
+@pytest.mark.heavy
 @fuzzed(60)
 @given(KINDS.flatmap(lambda kind: st.tuples(st.just(kind), typed(kind))))
 @example((Task, {"description": "x", "created_at": "2025-01-15T10:00:00.5+02:00"}))
-def test_what_is_written_down_can_be_read_again_and_is_what_pydantic_would_write(one: tuple[Any, dict[str, Any]]) -> None:
+def test_what_is_written_down_can_be_read_again_and_is_what_pydantic_would_write(
+    one: tuple[Any, dict[str, Any]],
+) -> None:
     kind, values = one
     quick, thorough = both(kind, values)
     if quick is None or thorough is None:

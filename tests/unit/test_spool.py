@@ -50,6 +50,7 @@ def test_an_added_task_can_be_read_again(queue: Spool) -> None:
     assert queue.add({"description": "x"}) == "task_002"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("unique", [False, True])
 def test_ids_from_many_processes_at_once_are_different(queue: Spool, unique: bool) -> None:
     code = f"""

@@ -31,6 +31,7 @@ def opened(folder: Path, count: int) -> list[int]:
     return [os.open(write(folder / f"f{number}", "x" * number), os.O_RDONLY) for number in range(count)]
 
 
+@pytest.mark.heavy
 def test_more_files_than_there_is_room_for_are_all_waited_for(way: str, tmp_path: Path) -> None:
     fds = opened(tmp_path, syncing.ROOM + 10)
     first, second = syncing.begin(fds), syncing.begin(fds[:5])
@@ -65,6 +66,7 @@ def test_a_closed_descriptor_is_an_error_and_no_success(way: str, tmp_path: Path
         os.close(fd)
 
 
+@pytest.mark.heavy
 def test_a_signal_that_comes_while_it_waits_does_no_harm(way: str, tmp_path: Path) -> None:
     fds = opened(tmp_path, 20)
     before = signal.signal(signal.SIGALRM, lambda number, frame: None)
