@@ -291,9 +291,9 @@ class Dispatcher:
         if problem:  # full disk, no descriptors: nothing was committed that is not whole; again in a moment
             self._finish_again_at, self._scan_at = lived + 2.0, 0.0
             if left := len(ended) - len(done):
-                self.tell("error", "", f"{counted(left, 'ended run')} cannot be recorded yet: {said(problem)}; tried again")
-            # Nor ever: there is nobody left to know; or it is to end now, and the next start judges them.
-            if plain.is_gone(self.queue.root) or (self.mode is Mode.NOW and not done):
+                runs = counted(left, "ended run")
+                self.tell("error", "", f"{runs} cannot be recorded yet: {said(problem)}; tried again")
+            if plain.is_gone(self.queue.root) or (self.mode is Mode.NOW and not done):  # nor ever; or by the next start
                 self.supervisor.remove(ended)
                 return
         self.supervisor.remove([one.live for one in done])
