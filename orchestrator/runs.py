@@ -165,9 +165,10 @@ def _one(value: Any) -> str:
     return str(value).strip()
 
 
-def _mapping(path: str) -> dict[str, Any]:
+def _mapping(path: str, whole: bool = False) -> dict[str, Any]:
     try:
-        return parse_mapping(read_bytes(path))
+        content = read_bytes(path)
+        return parse_mapping(content) if content.endswith(b"\n") or not whole else {}
     except InvalidTask:
         return {}
     except OSError as error:
@@ -283,8 +284,8 @@ def assigned_boot(path: str) -> str:
 
 
 def assigned_run(path: str) -> tuple[str, str, int]:
-    """(agent id, agent type, run number) of an assignment file; ("", "", 0) if it cannot be read."""
-    values = _mapping(path)
+    """(agent id, agent type, run number) of an assignment file; ("", "", 0) if it cannot be read, or is torn."""
+    values = _mapping(path, whole=True)
     try:
         return str(values["agent_id"]), str(values.get("agent_type", "")), int(values.get("run", 0))
     except (KeyError, ValueError, TypeError):

@@ -61,7 +61,12 @@ class Spool(Adding):
         who: dict[str, Value] = {"task_id": task_id, "agent_id": agent_id, "agent_type": agent_type}
         content = to_yaml({**who, "assigned_at": assigned_at, "run": run, "boot": boot or None})
         # Over what a mishap may have left there: the claim was ours alone, so no run lives that it could speak of.
-        self._together.publish(self.assignment_path(task_id, agent_id), content, drafts=self._drafts, over=True)
+        # Nothing of ours is started before it is durable, so one that a power cut tore speaks of no run at all.
+        path = self.assignment_path(task_id, agent_id)
+        if boot:
+            self._together.put(path, content, self._drafts)
+        else:
+            self._together.publish(path, content, self._drafts, over=True)
 
     def release(self, task_id: str) -> None:
         """assigned → pending: to be tried again. Raises FileExistsError, FileNotFoundError; nothing changed then."""

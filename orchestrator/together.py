@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from orchestrator import files, plain
+from orchestrator import disk, files, plain
 from orchestrator.errors import AlreadyExists
 
 
@@ -24,6 +24,17 @@ class Together:
         fd, temporary = files.write_draft(drafts or os.path.dirname(path), content)
         self._names.append((temporary, path, over))
         self._open.append(fd)
+
+    def put(self, path: str, content: bytes, drafts: str) -> None:
+        """As `replace`, and the data are durable after `sync`: a power cut before that may leave it torn, which whoever
+        reads it has to know. All that is not `publish`ed costs one round to the disk."""
+        fd, temporary = files.write_draft(drafts, content)
+        self._open.append(fd)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
 
     def file(self, path: str) -> None:
         """The data of a file, whoever wrote it."""
@@ -54,6 +65,8 @@ class Together:
                 raise
 
         try:
+            while self._folders and not self._names and not disk.is_relaxed():  # all are there: no second round
+                self._open.append(os.open(self._folders.popitem()[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             data = files.begin_sync(self._open)
         except BaseException:
             self.drop()

@@ -11,6 +11,7 @@ from helpers import at_once, read, write
 
 from orchestrator import files
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull, Refused
+from orchestrator.runs import assigned_run
 from orchestrator.spool import Spool, find_root, is_task_name
 from orchestrator.states import ENDED, MOVES, State
 from orchestrator.task import parse
@@ -281,6 +282,17 @@ def test_an_assignment_says_who_has_it_until_nobody_has(queue: Spool) -> None:
     queue.unassign("task_001", "agent_02")
     queue.unassign("task_001", "agent_02")
     assert everything(queue) == {}
+
+
+def test_a_note_that_a_power_cut_tore_speaks_of_no_other_run(queue: Spool) -> None:
+    """Its name may come to the disk before its data."""
+    path = queue.assignment_path("task_001", "agent_02")
+    queue.assign("task_001", "agent_02", "claude", 12, "2025-01-15T10:00:00Z", boot="this")
+    content = read(path)
+    assert assigned_run(path) == ("agent_02", "claude", 12)
+    found = {assigned_run(write(path, content[:size]))[2] for size in range(len(content))}
+    assert found == {0, 12}
+    queue.sync()
 
 
 # -- reject -------------------------------------------------------------------------------------
