@@ -273,8 +273,8 @@ class Finisher:
 def verdict_before(live: Ended, known: bool = True) -> Result | None:
     """The verdict on a run that a crash came after, if there can be one (`known`). Raises OSError."""
     path = f"{live.folder}/result.yaml"
-    found = read_result(path)
-    if not known or found is None or (found.task_id, found.run, found.agent_id) != (live.id, live.number, live.slot):
+    found = read_result(path) if known else None
+    if found is None or (found.task_id, found.run, found.agent_id) != (live.id, live.number, live.slot):
         plain.aside(path, files_too=True)  # whatever its agent left under that name, it is no verdict
         return None
     # A power cut may keep a verdict and lose the answer that it speaks of; nothing was merged then.

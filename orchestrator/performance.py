@@ -10,6 +10,7 @@ made again of the results (`rebuild`). What somebody said that an agent can do i
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import re
 import time
@@ -179,12 +180,18 @@ def _shortened(path: str) -> list[bytes]:
     return [b"\n" + b"\t".join(row) + b".\n" for row in reversed(_runs(path, 0.0))]
 
 
+@functools.lru_cache(maxsize=4096)  # the last ones are read again at each run that ends
+def _row(line: bytes) -> Row | None:
+    found = _LINE.fullmatch(line)
+    return (found[1], found[2], found[3], found[4], found[5]) if found else None
+
+
 def _runs(path: str, since: float) -> list[Row]:
     """The lines that count, in words: mark, sign, seconds, when, the rest. The last first."""
     found: dict[bytes, Row] = {}
     for line in reversed(_content(path).split(b"\n")):
-        if (row := _LINE.fullmatch(line)) and row[1] not in found and float(row[4]) >= since:
-            found[row[1]] = (row[1], row[2], row[3], row[4], row[5])
+        if (row := _row(line)) and row[0] not in found and float(row[3]) >= since:
+            found[row[0]] = row
             if len(found) == WINDOW:
                 break
     return list(found.values())

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 RUN_FOLDER = "ORCHESTRATE_RUN_FOLDER"
@@ -171,8 +172,11 @@ def children_of_this_process() -> set[int]:
     this = os.getpid()
     try:
         # Only the main thread starts processes, and it is the one that the kernel gives orphans to.
-        with open(f"/proc/self/task/{this}/children", "rb", buffering=0) as file:
-            found = set(map(int, file.readall().split()))
+        fd = os.open(f"/proc/self/task/{this}/children", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = set(map(int, b"".join(iter(partial(os.read, fd, 1 << 16), b"")).split()))
+        finally:
+            os.close(fd)
     except FileNotFoundError:  # no such file in this kernel: every process whose parent we are
         found = {pid for pid in _pids() if (status := stat(pid)) and status.parent == this}
     return found
