@@ -106,6 +106,13 @@ class QueueConfig(NamedTuple):
     ids: Annotated[
         Literal["sequential", "unique"], Rule("unique: ids that never collide, for teams that write tasks on branches.")
     ] = "sequential"
+    read_apart: Annotated[
+        Literal["auto", "always", "never"],
+        Rule(
+            "Whether files in pending/ are read by a process of its own, so that one that the disk does not give out "
+            "delays no other. auto: on network and FUSE file systems."
+        ),
+    ] = "auto"
 
 
 class RetryConfig(NamedTuple):

@@ -104,14 +104,11 @@ class Dispatcher:
         self.queue.make_folders()
         self.context.make()
         self.health.open()
+        self.intake.choose_reader(self.supervisor.not_ours)
         self.intake.untold = journal.untold(self.queue.own, self.health.before)
         self.watcher.keep()
         self.finisher.remember(self.clock.wall())
-        self._take_up(self.recovery.run(self.clock.wall()))
-
-    def _take_up(self, lives: list[Live]) -> None:
-        for live in lives:
-            self.supervisor.add(live)
+        self.supervisor.add_all(self.recovery.run(self.clock.wall()))
 
     def run(self, notes: Notes) -> None:
         """Until a stop is asked and done."""
@@ -126,7 +123,7 @@ class Dispatcher:
                 self._flush()
             if self.mode is Mode.LEAVE or (self.mode is not Mode.RUN and not self.supervisor.lives):
                 break
-            ready = (*self.watcher.descriptors(), *self.supervisor.descriptors())
+            ready = (*self.watcher.descriptors(), *self.intake.reader.descriptors(), *self.supervisor.descriptors())
             self.clock.wait(partial(self._bell.wait, also=ready), wait)
         self.close()
 
@@ -134,7 +131,7 @@ class Dispatcher:
         """Look at everything, whatever the events said. Raises OSError."""
         self.hands.look(self.config.limits.grace_seconds, lived)
         self.keep()
-        self._take_up(self.recovery.take_up(wall, {live.id for live in self.supervisor}))
+        self.supervisor.add_all(self.recovery.take_up(wall, {live.id for live in self.supervisor}))
         self.watcher.keep()
         self.watch.look(lived)
         self.registry.look()
@@ -155,9 +152,10 @@ class Dispatcher:
     def close(self) -> None:
         """The last things, once."""
         self.watcher.stop()
+        self.intake.reader.close()
         self.checklist.write(self.intake.waiting, self.supervisor, self.clock.wall())
-        left = counted(self.supervisor, "run")
-        self.tell("stopped", "", f"leaves {left}" if self.supervisor.lives else "nothing runs")
+        left = f"leaves {counted(self.supervisor, 'run')}" if self.supervisor.lives else "nothing runs"
+        self.tell("stopped", "", left)
         self._flush()
 
     def _flush(self) -> None:
@@ -206,15 +204,15 @@ class Dispatcher:
             self.tell("error", "", f"the old settings stay: {error}")
             return
         self.config = self.intake.config = config
+        self.intake.choose_reader(self.supervisor.not_ours)
         self.intake.waiting.promote_after = config.queue.promote_low_after_minutes * 60
         self.announce(self)
         self.tell("reloaded", "", f"config.yaml taken up; agents: {self.registry.line()}")
 
     def turn(self) -> float:
         """One pass; seconds until the next is due if nothing rings before."""
-        wall, lived = self.clock.wall(), self.clock.lived()
+        wall, lived, limits = self.clock.wall(), self.clock.lived(), self.config.limits
         names = self.watcher.take()  # first: a turn that fails must not be woken by the same news again and again
-        limits = self.config.limits
         room = self._has_room(wall, lived)
         if wall < self._wall - 1.0:  # the clock was set back: no back-off lasts longer by that
             self.intake.reconsider(wall)
@@ -226,8 +224,8 @@ class Dispatcher:
             self._unfinished(error)
             self._scan_at = lived + 1.0
         self.intake.look(names, wall, 0.0)
-        cap, grace = int(limits.max_output_mb * 1e6), limits.grace_seconds
-        ended = self.supervisor.turn(lived, grace, limits.linger_seconds, cap)
+        most = (limits.grace_seconds, limits.linger_seconds, int(limits.max_output_mb * 1e6))
+        ended = self.supervisor.turn(lived, *most)
         room = room and self.mode is Mode.RUN
         if ended and lived >= self._finish_again_at:
             judged = self._judge(ended, wall, lived) if room else None
@@ -236,8 +234,9 @@ class Dispatcher:
         claimed = self.starter.claim(wall) if room else []
         if self.finisher.unsettled or claimed:
             self._sync_and_start(claimed, wall, lived)
-        slice = SLICE_BESIDE if self.supervisor.lives else SLICE
-        self.intake.go_on(wall, slice if self.intake.survey.listed else FIRST_SLICE)
+        beside = SLICE_BESIDE if self.supervisor.lives else SLICE
+        self.intake.go_on(wall, beside if self.intake.survey.listed else FIRST_SLICE)
+        self.health.unread(self.intake.silent, wall)
         self.checklist.write_if_due(self.intake.waiting, self.supervisor, wall, lived)
         self._flush()
         return self._patience(wall, lived)
@@ -245,7 +244,8 @@ class Dispatcher:
     def _has_room(self, wall: float, lived: float) -> bool:
         self.health.beat(lived)
         waits, down = len(self.intake.waiting) > 0, self.registry.down(wall)
-        busy = bool(self.supervisor.lives) or not self._wall  # before the first look nobody knows
+        unread = not self._wall or self.intake.reader.under_way()  # nobody knows what waits
+        busy = bool(self.supervisor.lives or unread)
         return self.health.has_room(self.config.limits, down, waits, busy, wall, lived)
 
     def _patience(self, wall: float, lived: float) -> float:

@@ -8,10 +8,11 @@ place with the reason, and starts by itself once there is room. The reason and t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from orchestrator.config import LimitsConfig
+from orchestrator.names import printable
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.runs import utc
 from orchestrator.writing import to_yaml
@@ -20,7 +21,7 @@ BEAT_SECONDS = 10.0  # between two beats of the dispatcher
 NOBODY = "every agent is down: "
 MOST_SECONDS = 30.0  # between two attempts to start something, after a start failed for lack of room
 SPARE = 8  # pairs of descriptors: what a turn takes at once
-BLOCK = 1024  # bytes of the file
+BLOCK = 2048  # bytes of the file
 
 
 def no_room(folder: str, limits: LimitsConfig) -> str:
@@ -57,6 +58,7 @@ class Health:
         self._again_at = 0.0  # lived seconds: when one is tried after that
         self._wait = 0.0
         self.halted = ""  # why nothing is started; "" if all is well
+        self._unread = ""  # which files of pending/ cannot be read now
         self.before = 0.0  # when the dispatcher before us last beat (epoch seconds)
 
     def open(self) -> None:
@@ -112,6 +114,17 @@ class Health:
             self._write(wall)
         return room
 
+    def unread(self, silent: Mapping[str, str], wall: float) -> None:
+        """Which files of pending/ cannot be read now (name → why), for `status`."""
+        text = ""
+        for name, why in silent.items():
+            more = f" ({len(silent) - 1} more)" if len(silent) > 1 else ""
+            text = f"tasks/pending/{printable(name, 100)}{more}: {why}"
+            break
+        if text != self._unread:
+            self._unread = text
+            self._write(wall)
+
     def patience(self, lived: float) -> float:
         """Seconds until there is something to be done here."""
         due = [self._beat_at, *([self._again_at] if self._again_at > lived else [])]
@@ -134,7 +147,8 @@ class Health:
         """In place, over a block that is there already."""
         if self._fd < 0:
             return
-        text = to_yaml({"halted": self.halted[:800], "since": utc(wall)}) if self.halted else b""
+        halted = {"halted": self.halted[:800], "since": utc(wall)} if self.halted else {}
+        text = to_yaml(halted | ({"unread": self._unread[:400]} if self._unread else {}))
         try:
             os.pwrite(self._fd, text.ljust(BLOCK, b"\n"), 0)
         except OSError:

@@ -84,15 +84,15 @@ def glance(path: str, status: os.stat_result) -> str | None:
     return match[1].decode("ascii", "replace").lower() if match else ""
 
 
-def read_bytes(path: str, limit: int = SIZE_LIMIT, settled: bool = False) -> bytes:
-    """The whole content of a regular file. Follows no symlink, waits for no FIFO.
+def read_bytes(path: str, limit: int = SIZE_LIMIT, settled: bool = False, wait: bool = False) -> bytes:
+    """The whole content of a regular file. Follows no symlink, waits for no FIFO; with `wait`, for whoever has it now.
 
     With `settled`, a file that somebody still writes raises StillWritten, and nobody can start
     to write it while it is read. Raises InvalidTask (what is wrong with the file), and OSError
     (FileNotFoundError, …) for what is not the file's fault.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK))
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV):
             raise  # not there, or no descriptors, no memory, a bad disk: no fault of the file's

@@ -95,6 +95,8 @@ class Starter:
             entry, agent, slot = found
             content = self.intake.current(entry, wall)
             if content is None:
+                if self.intake.asks_enough(wall):
+                    break
                 continue
             try:
                 self.queue.claim(entry.name, entry.id)

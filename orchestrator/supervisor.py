@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import Enum
 
 from orchestrator import groups, process
@@ -44,6 +44,11 @@ class Supervisor:
     def add(self, live: Live) -> None:
         """Watch over it, whoever has its slot besides."""
         self.lives[live.slot if live.slot not in self.lives else f"{live.slot}_{live.id}"] = live
+
+    def add_all(self, lives: Iterable[Live]) -> None:
+        """The same for what an earlier dispatcher, or an earlier turn, left."""
+        for live in lives:
+            self.add(live)
 
     def remove(self, ended: Collection[object]) -> None:
         """They are done with."""

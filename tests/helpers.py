@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from orchestrator.process import Child
 
@@ -76,3 +79,27 @@ def printed(path: str) -> str:
 
 def read(path: str | Path) -> str:
     return Path(path).read_text(encoding="utf-8")
+
+
+_HOLD = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)  # somebody wants it
+for path in sys.argv[1:]:
+    fcntl.fcntl(os.open(path, os.O_RDWR | os.O_CREAT), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def withheld(*paths: str | Path) -> Iterator[None]:
+    """Nobody can open these files until the end of this, whatever their names are then: a process holds a write lease on
+    each (fcntl(2), F_SETLEASE), and the kernel lets everybody wait until it gives that up, or for 45 seconds."""
+    with python(_HOLD, *map(str, paths)) as holder:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != "held\n":
+            pytest.skip(f"no leases here: {holder.communicate()[1]}")
+        try:
+            yield
+        finally:
+            holder.communicate()

@@ -80,6 +80,7 @@ def view(root: str) -> dict[str, object]:
         "root": root,
         "dispatcher": runs and {**runs, "quiet_seconds": _age(f"{queue.own}/heartbeat", now)},
         "halted": halted(root) or None,
+        "unread": halted(root, "unread") or None,
         "counts": counts,
         "running": running,
         "agents": _agents(root, [str(row["agent_type"]) for row in running], lacks.get("missing", {}), now),
@@ -109,10 +110,10 @@ def stranded(root: str) -> dict[str, Any]:
         return {}
 
 
-def halted(root: str) -> str:
-    """Why the dispatcher, if one runs, starts nothing now; "" if it does."""
+def halted(root: str, what: str = "halted") -> str:
+    """Why the dispatcher, if one runs, starts nothing now (`unread`: which files it cannot read); "" if it does."""
     running = is_locked(f"{root}/.orchestrator/dispatcher.lock")
-    return flat(f"{root}/.orchestrator/heartbeat").get("halted", "") if running else ""
+    return flat(f"{root}/.orchestrator/heartbeat").get(what, "") if running else ""
 
 
 def _age(path: str, now: float) -> int:
@@ -188,6 +189,8 @@ def show(root: str, as_json: bool) -> int:
         print(f"dispatcher  {paint.bad('not running')} ('orchestrate start')")
     if found["halted"]:
         print("halted      " + fold(paint.bad(str(found["halted"])), 12))
+    if found["unread"]:
+        print("unread      " + fold(paint.warm(str(found["unread"])), 12))
     if found["problem"]:
         text = f"{found['problem']}; until it is mended the last good settings count"
         print("config      " + fold(paint.bad(text), 12))

@@ -11,7 +11,7 @@ import sys
 import pytest
 from helpers import REPOSITORY, read, write
 
-from orchestrator import TaskQueue, adding, counting, files, ids, intake, offers, places, task
+from orchestrator import TaskQueue, adding, apart, counting, files, ids, offers, places, task
 from orchestrator.cli import intake as checks
 from orchestrator.cli.views import Views
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
@@ -308,8 +308,8 @@ def test_a_claim_of_a_worker_reads_no_more_than_it_needs(queue: Spool, monkeypat
     monkeypatch.setattr(offers, "SLICE_SECONDS", 0.0)  # one file at a time
     desk = TaskQueue(queue.root)
     desk.register_agent("w", (), {"max_concurrent_tasks": 100})
-    read_bytes, seen = intake.read_bytes, []
-    monkeypatch.setattr(intake, "read_bytes", lambda path, **how: seen.append(path) or read_bytes(path, **how))
+    read_bytes, seen = apart.read_bytes, []
+    monkeypatch.setattr(apart, "read_bytes", lambda path, **how: seen.append(path) or read_bytes(path, **how))
     assert desk.assign_task("t123", "w").task_id == "t123" and len(set(seen)) < 5
     assert desk.claim_tasks("w")[0].task_id == "t250" and len(set(seen)) < 10
     assert desk.claim_tasks("w", 3)[0].task_id == "t000" and len(set(seen)) < 20

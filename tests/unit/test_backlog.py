@@ -11,7 +11,7 @@ from itertools import islice
 import pytest
 from helpers import write
 
-from orchestrator import intake, reading
+from orchestrator import apart, arriving, reading
 from orchestrator.backlog import Backlog, Place
 from orchestrator.config import Config
 from orchestrator.intake import FEW, Intake
@@ -49,7 +49,7 @@ class Slow:
             self.listed += 1
             return pending_files()
 
-        monkeypatch.setattr(intake, "read_bytes", counting)
+        monkeypatch.setattr(apart, "read_bytes", counting)
         monkeypatch.setattr(queue, "pending_files", listing)
 
     def _clock(self) -> float:
@@ -219,7 +219,7 @@ def test_a_look_that_the_disk_did_not_let_end_is_made_again(desk: Slow, monkeypa
 def test_of_many_only_what_choosing_needs_is_kept_and_the_task_is_read_again_at_its_claim(
     desk: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "KEPT", 5)
+    monkeypatch.setattr(arriving, "KEPT", 5)
     text = f"description: {'x' * 3000}\ncontext_required: false\nrun: 'true'\n"
     for number in range(MANY):
         desk.drop(f"task_{number:03d}", text)

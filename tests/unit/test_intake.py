@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from helpers import python, read, until, write
 
+from orchestrator.arriving import EMPTY_SECONDS
 from orchestrator.config import Config
-from orchestrator.intake import BAD_LIMIT, EMPTY_SECONDS, Intake
+from orchestrator.intake import BAD_LIMIT, Intake
 from orchestrator.runs import Record, Result, write_record
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Outcome, Priority, State
