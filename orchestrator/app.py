@@ -8,19 +8,18 @@ import logging
 import logging.handlers
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from orchestrator import __version__, config, disk, files, plain, process
+from orchestrator import __version__, config, disk, files, process
 from orchestrator.alerts import Alerts
 from orchestrator.context import Context
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.errors import OrchestrateError, said
 from orchestrator.events import Event, Journal, Listener
-from orchestrator.hold import Hold, refuse_second
+from orchestrator.hold import Hold
 from orchestrator.launcher import LocalLaunch
 from orchestrator.registry import AgentRegistry
 from orchestrator.spool import Spool
@@ -175,30 +174,6 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
         lock.release()
 
 
-def start(root: str, agents: str) -> int:
-    """Start a dispatcher as a daemon; its pid, once it is up. Raises OrchestrateError with its reason."""
-    config.parse_sizes(agents)
-    refuse_second(root)
-    read, write = os.pipe()
-    os.makedirs(f"{root}/.orchestrator", exist_ok=True)
-    with open(f"{root}/.orchestrator/dispatcher.log", "ab", opener=plain.opener) as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.app", root, agents, str(write)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=root,
-            pass_fds=(write,),
-            start_new_session=True,
-        )
-    os.close(write)
-    with open(read, encoding="utf-8") as pipe:
-        problem = pipe.read().strip()  # ends when the dispatcher is up, or is gone
-    if problem == "up":
-        return child.pid
-    raise OrchestrateError(problem or f"the dispatcher did not come up; see {root}/.orchestrator/dispatcher.log")
-
-
 def end_without_dispatcher(root: str, only: str = "") -> list[str]:
     """End runs that no dispatcher watches over (all, or that of one task) and record them; their tasks."""
     lock = Hold(root)
@@ -234,7 +209,7 @@ def end_without_dispatcher(root: str, only: str = "") -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m orchestrator.app ROOT AGENTS READY_FD`: what `start` runs."""
+    """`python -m orchestrator.app ROOT AGENTS READY_FD`: what `cli.starting` runs."""
     root, agents, fd = argv[1], argv[2], int(argv[3])
     os.set_inheritable(fd, False)
 

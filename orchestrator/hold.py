@@ -6,8 +6,6 @@ import json
 import os
 import signal
 
-from filelock import FileLock, Timeout
-
 from orchestrator import locks, plain
 from orchestrator.errors import AlreadyRunning
 
@@ -32,11 +30,13 @@ class Hold:
             self._take(wait)
         except BaseException as error:
             os.close(self._folder)
-            if isinstance(error, Timeout):
+            if isinstance(error, TimeoutError):  # filelock's Timeout is one
                 raise _already(root) from None
             raise
 
     def _take(self, wait: float) -> None:
+        from filelock import FileLock  # and with it logging: whoever only looks does without
+
         lock = FileLock(self._path)
         lock.acquire(timeout=wait)
         self._lock, self._inode = lock, os.stat(self._path).st_ino

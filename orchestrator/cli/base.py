@@ -10,8 +10,8 @@ import typer
 
 from orchestrator.cli import wants_json
 from orchestrator.cli.paint import put as put
-from orchestrator.errors import OrchestrateError, WrongUsage
-from orchestrator.names import PRIORITIES, printable
+from orchestrator.errors import OrchestrateError
+from orchestrator.names import PRIORITIES
 from orchestrator.spool import Spool, find_root
 from orchestrator.states import State
 
@@ -110,12 +110,3 @@ def agent_names(incomplete: str) -> list[str]:
 
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", autocompletion=task_ids)]
-
-
-def seconds(text: str) -> float:
-    """An age such as 30d, in seconds. Raises WrongUsage."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-    number, unit = text[:-1], text[-1:]
-    if unit not in units or not number.replace(".", "", 1).isdecimal():
-        raise WrongUsage(f"{printable(text)!r} is no age; write 30d, 12h or 90m")
-    return float(number) * units[unit]

@@ -18,9 +18,9 @@ from orchestrator.cli.base import (
     put,
     retryable,
     root,
-    seconds,
     task_ids,
 )
+from orchestrator.cli.listing import seconds
 from orchestrator.errors import OrchestrateError, Refused
 from orchestrator.names import counted, printable
 from orchestrator.spool import Spool
@@ -40,18 +40,18 @@ def start(
 
     Example: orchestrate start --agents claude:2,codex:2
     """
-    from orchestrator import app as application
-    from orchestrator.config import parse_sizes
-
     here = root()
     if front and as_json:
         raise typer.BadParameter("--foreground and --json exclude each other")
     if front:
+        from orchestrator import app as application
+        from orchestrator.config import parse_sizes
+
         application.serve(here, parse_sizes(agents), True, lambda problem: None)
         return
-    pid = application.start(here, agents)
-    found = {"pid": pid, "log": f"{here}/.orchestrator/dispatcher.log"}
-    put(found) if as_json else print(f"dispatcher running (pid {pid}); log: .orchestrator/dispatcher.log")
+    from orchestrator.cli.starting import start as begin
+
+    begin(here, agents, as_json)
 
 
 @app.command()

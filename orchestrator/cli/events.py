@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from orchestrator.cli.base import put, seconds
-from orchestrator.cli.paint import Paint
+from orchestrator.cli.listing import seconds
+from orchestrator.cli.paint import Paint, put
 from orchestrator.cli.status import how_far
 from orchestrator.errors import OrchestrateError, WrongUsage
 from orchestrator.events import KINDS

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.base import Json, TaskId, agent_names, app, priorities, put, root, seconds, starting, task_ids
-from orchestrator.errors import OrchestrateError, WrongUsage
-from orchestrator.names import nearest, printable
+from orchestrator.cli.base import (
+    Json,
+    TaskId,
+    agent_names,
+    app,
+    priorities,
+    put,
+    root,
+    root_option,
+    starting,
+    task_ids,
+)
+from orchestrator.cli.listing import PAGE, WORDS
 
 
 @app.command()
@@ -31,12 +41,6 @@ def status(
         sys.stdout.flush()
         time.sleep(2)
     page.show(root(), as_json)
-
-
-PAGE = 200  # rows, if nobody says how many
-STATES = ("pending", "running", "completed", "failed", "review", "rejected")
-WORDS = {"assigned": ("running",), "waiting": ("pending",), "active": ("pending", "running"),
-         "ended": ("completed", "failed", "review"), "all": STATES, **{one: (one,) for one in STATES}}  # fmt: skip
 
 
 def status_words(incomplete: str) -> list[str]:
@@ -77,62 +81,12 @@ def tasks(
 
     Example: orchestrate tasks --status active
     """
-    from orchestrator.cli.paint import Paint, columns, span
-    from orchestrator.cli.views import Views
+    from orchestrator.cli import listing
 
-    wanted: set[str] = set()
-    for word in status or ["all"]:
-        for part in word.split(","):
-            if part not in WORDS:
-                raise WrongUsage(f"--status {printable(part)!r}: write one of {', '.join(WORDS)}{nearest(part, WORDS)}")
-            wanted |= set(WORDS[part])
-    first, last = _moment(since, 0.0), _moment(until, 4e9)
-    words = {"0": "high", "1": "normal", "2": "low"}
-    if priority and words.get(priority, priority.lower()) not in words.values():
-        raise WrongUsage(f"--priority {printable(priority)!r}: write high, normal or low")
-    from orchestrator.runs import epoch
-
-    def keep(row: dict[str, Any]) -> bool:
-        return (
-            (not task_type or row["type"] == task_type)
-            and (not agent or agent in (row["agent"], row.get("agent_id")))
-            and (not priority or row["priority"] == words.get(priority, priority.lower()))
-            and first <= (epoch(row["since"]) or last) <= last
-        )
-
-    is_any = not (task_type or agent or priority or since or until)
-    rows, more = Views(root()).page(wanted, None if is_any else keep, offset, limit)
-    if as_json:
-        put(rows)
-        _more(more, offset + limit)
-        return
-    lines = [
-        (row["task_id"], row["state"], row["priority"], row["agent"], span(row["seconds"]), row["title"], row["reason"])
-        for row in rows
-    ]
-    heading = ("TASK", "STATE", "PRIORITY", "AGENT", "SINCE", "TITLE", "WHY")
-    columns(lines, Paint(), heading, give=("PRIORITY", "SINCE", "AGENT", "TITLE"))
-    _more(more, offset + limit)
-
-
-def _more(more: bool, place: int) -> None:
-    sys.stdout.flush()  # first what was asked for
-    if more:
-        print(f"orchestrate: there are more: --offset {place}, or --limit 0 for all", file=sys.stderr)
-
-
-def _moment(text: str, otherwise: float) -> float:
-    if not text:
-        return otherwise
-    from orchestrator.runs import epoch
-
-    try:
-        return time.time() - seconds(text)
-    except OrchestrateError:
-        found = epoch(text)
-        if not found:
-            raise WrongUsage(f"{printable(text)!r} is no time; write 2h, 3d or 2025-01-15") from None
-        return found
+    listing.show(
+        root_option[0], as_json, limit, offset, status=status or [], task_type=task_type, agent=agent, priority=priority,
+        since=since, until=until,
+    )  # fmt: skip
 
 
 agents_app = typer.Typer(

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import time
+
 import pytest
 from integration.driver import AGENT, Driver
 
@@ -82,6 +86,45 @@ def test_both_lanes_make_the_same_file_of_the_same_words(queue: Driver) -> None:
 def test_both_lanes_agree_on_an_option_that_is_given_twice(queue: Driver) -> None:
     argv = ("x", "--context-required", "objectives", "--context-required", "known_issues")
     assert outcome(queue, ("-C", str(queue.root)), argv) == outcome(queue, (f"--root={queue.root}",), argv)
+
+
+LISTED: list[tuple[str, ...]] = [
+    (),
+    ("--json",),
+    ("--status", "active"),
+    ("-s", "pending,failed", "--json"),
+    ("--status=waiting", "-s", "failed"),
+    ("--type", "code", "--priority", "high", "--since", "3d"),
+    ("--agent=shell", "--until", "2h", "-n", "1", "--offset", "1"),
+    ("--limit", "2"),
+    ("--limit", "0", "--offset=2"),
+    # wrong in both, or for Typer alone
+    ("--status", "gone"),
+    ("--status", ""),
+    ("--since", "lately"),
+    ("--priority", "urgent", "--json"),
+    ("--limit", "-1"),
+    ("-n", "two"),
+    ("-n2",),
+    ("-n", "00000000002"),
+    ("--offset",),
+    ("--limit", "--json"),
+    ("page",),
+    ("--no-such",),
+    ("--", "x"),
+    ("--help",),
+]
+
+
+def test_both_lanes_list_the_same(queue: Driver) -> None:
+    for number in range(4):
+        path = queue.drop(f"t{number}", priority=number % 3, task_type="code", preferred_agent="shell")
+        os.utime(path, (time.time() - 90_000 - number, time.time() - 90_000 - number))
+    for argv in LISTED:
+        lane = queue.run("-C", str(queue.root), "tasks", *argv)
+        typer = queue.run(f"--root={queue.root}", "tasks", *argv)
+        said = [re.sub(r'"seconds": \d+', "", f"{one.returncode} {one.stdout} {one.stderr}") for one in (lane, typer)]
+        assert said[0] == said[1], argv
 
 
 def test_what_add_accepts_the_dispatcher_accepts(queue: Driver) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from integration.driver import AGENT, Driver, living, until
 
-from orchestrator import app, hold
+from orchestrator import hold
+from orchestrator.cli.starting import begin as begin_daemon
 from orchestrator.errors import AlreadyRunning
 
 
@@ -53,8 +54,8 @@ def test_a_second_start_is_refused_at_once_but_waits_for_one_that_is_just_ending
 ) -> None:
     pid = root.start()
     monkeypatch.setattr(hold.locks, "hold_folder", lambda *args, **more: pytest.fail("it waited for the lock"))
-    monkeypatch.setattr(app.subprocess, "Popen", lambda *args, **more: pytest.fail("it began another process"))
-    for begin in (lambda: hold.Hold(str(root.root)), lambda: app.start(str(root.root), "")):
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: pytest.fail("it began another process"))
+    for begin in (lambda: hold.Hold(str(root.root)), lambda: begin_daemon(str(root.root), "")):
         with pytest.raises(AlreadyRunning, match=f"runs already \\(pid {pid}\\)"):
             begin()
     monkeypatch.undo()
