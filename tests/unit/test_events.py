@@ -15,6 +15,7 @@ from orchestrator import events
 from orchestrator.archive import archive
 from orchestrator.cli.events import Wanted, kinds, moment
 from orchestrator.errors import Refused, WrongUsage
+from orchestrator.events import Event, Journal
 from orchestrator.journal import Reading, untold
 from orchestrator.queue import TaskQueue
 from orchestrator.registry import AgentRegistry
@@ -255,7 +256,17 @@ def test_what_is_no_moment_is_refused_in_one_harmless_line(text: str) -> None:
 
 def test_a_dispatcher_that_comes_tells_of_what_nobody_told(own: Path) -> None:
     now = time.time()
-    (own / "events" / day()).write_text(row("x", now - 30, kind="submitted", task_id="told"))
+    journal = Journal(f"{own}/events")
+    for number in range(9000):  # more than is looked at in one piece
+        journal.hear(Event(now - 30, "submitted", f"told_{number}", "é" * 60))
+    journal.flush()
     is_untold = untold(str(own), now - 100)
-    assert is_untold("dropped", now - 50)
-    assert not is_untold("told", now - 30) and not is_untold("before", now - 200)
+    assert is_untold("dropped", now - 50) and not is_untold("before", now - 200)
+    assert not any(is_untold(f"told_{number}", now - 30) for number in range(9000))
+
+
+def test_the_journal_is_not_read_for_what_came_before_the_last_dispatcher_went(own: Path) -> None:
+    is_untold = untold(str(own), 1000.0)
+    assert not is_untold("x", 999.0)
+    events.record(str(own), "submitted", "x", "x")
+    assert not is_untold("x", 1001.0)  # it was read just now, and not before
