@@ -276,16 +276,16 @@ def sweep_drafts(folder: str, now: float) -> int:
     """Remove what writers that died left half made; how many. A live writer takes milliseconds."""
     swept = 0
     try:
-        entries = list(os.scandir(folder))
+        names = os.listdir(folder)
     except OSError:
         return 0
-    for entry in entries:
-        ours = _DRAFT.fullmatch(entry.name)
+    for name in names:
+        ours = name.startswith(".") and _DRAFT.fullmatch(name)  # there may be a million others
         if not ours:
             continue
         try:
-            if not _may_live(ours[1]) or now - entry.stat().st_mtime > DRAFT_AGE_LIMIT:
-                os.unlink(entry.path)
+            if not _may_live(ours[1]) or now - os.stat(f"{folder}/{name}").st_mtime > DRAFT_AGE_LIMIT:
+                os.unlink(f"{folder}/{name}")
                 swept += 1
         except OSError:
             continue

@@ -173,10 +173,11 @@ class Looking(Spool):
 
     def by_name(self) -> Iterator[str]:
         """The names of the files that wait, in the order of names; who takes the first few pays for few."""
-        names = [name for name in self.names(State.PENDING) if is_task_name(name)]
+        names = self.names(State.PENDING)
         heapq.heapify(names)
         while names:
-            yield heapq.heappop(names)
+            if is_task_name(name := heapq.heappop(names)):
+                yield name
 
     def ended_as(self, task_id: str) -> State | None:
         """A task's folder; of an archived one, the folder it was in."""

@@ -41,6 +41,8 @@ def id_problem(text: str) -> str:
 def id_from_stem(stem: str) -> str:
     """The id of a file that states none: its stem, with what an id may not hold as '_'; a long one is cut, and ends
     with a number of its own."""
+    if not id_problem(stem):
+        return stem
     text = unicodedata.normalize("NFC", stem.encode("utf-8", "replace").decode())
     whole = re.sub(r"[^\w.-]", "_", text).lstrip(".-")
     text = whole[:ID_LIMIT]

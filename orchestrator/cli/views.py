@@ -37,6 +37,7 @@ class Views:
         self.config = usable(root)
         self.now = time.time()
         self._waiting: Waiting | None = None
+        self._agents: list[AgentView] = []
         self._states: dict[str, State | None] = {}  # as they were when first asked for
         self.invalid: dict[str, str] = {}  # file name in pending/ → why it will be rejected
 
@@ -58,7 +59,8 @@ class Views:
 
     def agents(self) -> list[AgentView]:
         """The agents and the workers as they are now."""
-        return self.registry().everybody(self.now)
+        self._agents = self._agents or self.registry().everybody(self.now)
+        return self._agents
 
     # -- what waits -------------------------------------------------------------------------
 
