@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -57,7 +58,7 @@ def built(kind: type[T], values: dict[str, Any], known: Iterable[str], error: ty
 
 def plainly(kind: type[T], values: dict[str, Any]) -> T:
     """`values` as a `kind`. Raises one of UNCLEAR if they are not plainly that."""
-    return _value(kind, values)  # type: ignore[no-any-return]
+    return _way(kind)(values)  # type: ignore[no-any-return]
 
 
 def stated(value: Any) -> Any:
@@ -74,75 +75,87 @@ def stated(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-@functools.cache
-def _fields(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    """Field → what it is declared as; and those that have to be there."""
-    hints = kind.__annotations__
-    return hints, frozenset(name for name, hint in hints.items() if hint.__metadata__[-1].required)
+# -- the quick way: of each declared type a function that returns the value, or raises one of UNCLEAR ----------------------
+
+Way = Callable[[Any], Any]
 
 
 @functools.cache
-def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    origin = get_origin(kind)
+def _way(kind: Any) -> Way:
+    origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return Annotated, (kind.__origin__, *kind.__metadata__)
-    return (Union if origin is UnionType else origin), get_args(kind)
+        return functools.reduce(_ruled, kind.__metadata__, _way(kind.__origin__))
+    if origin is tuple:
+        return partial(_several, _way(parts[0]))
+    if origin is dict:
+        return partial(_mapping, _way(parts[1]))
+    if origin is Literal:
+        return lambda value: parts[parts.index(value)]
+    if origin in (Union, UnionType):
+        return partial(_any_of, tuple(map(_way, parts)))
+    if hasattr(kind, "_fields"):
+        hints = kind.__annotations__
+        needed = frozenset(name for name, hint in hints.items() if hint.__metadata__[-1].required)
+        return partial(_fields, kind, {name: _way(hint) for name, hint in hints.items()}, needed)
+    return {str: _text, float: _float}.get(kind) or partial(_exactly, kind)
 
 
-def _value(kind: Any, value: Any) -> Any:
-    if kind is str:
-        if type(value) is str and (value.isascii() or value.encode()):  # else it is half a character
-            return value
-    elif kind is bool or kind is int:
-        if type(value) is kind:
-            return value
-    elif kind is float:
-        if type(value) is int or type(value) is float:
-            return float(value)
-    elif kind is None or kind is type(None):
-        if value is None:
-            return None
-    else:
-        return _made(kind, value)
+def _ruled(way: Way, rule: Rule) -> Way:
+    before, after = rule.before, rule.after
+    bounds = [(_WITHIN[name], bound) for name, bound in rule.bounds.items()]
+    if not (before or after or bounds):
+        return way
+
+    def ruled(value: Any) -> Any:
+        value = way(before(value) if before else value)
+        for within, bound in bounds:
+            if value is not None and not within(value, bound):
+                raise ValueError
+        return after(value) if after else value
+
+    return ruled
+
+
+def _fields(kind: Any, ways: dict[str, Way], needed: frozenset[str], value: Any) -> Any:
+    if type(value) is not dict or not needed <= value.keys():
+        raise ValueError
+    return kind(**{key: ways[key](one) for key, one in value.items()})
+
+
+def _any_of(ways: Iterable[Way], value: Any) -> Any:
+    for way in ways:
+        try:
+            return way(value)
+        except UNCLEAR:
+            continue
     raise ValueError
 
 
-def _made(kind: Any, value: Any) -> Any:
-    origin, parts = _parts(kind)
-    if origin is Annotated:
-        return _ruled(parts[0], parts[1:], value)
-    if origin is Union:
-        for one in parts:
-            try:
-                return _value(one, value)
-            except UNCLEAR:
-                continue
-    elif origin is tuple:
-        if type(value) is list or type(value) is tuple:
-            return tuple([_value(parts[0], one) for one in value])
-    elif origin is dict:
-        if type(value) is dict:
-            return {_value(str, key): _value(parts[1], one) for key, one in value.items()}
-    elif origin is Literal:
-        if value in parts:
-            return value
-    elif hasattr(kind, "_fields"):
-        hints, required = _fields(kind)
-        if type(value) is dict and required <= value.keys():
-            return kind(**{key: _value(hints[key], one) for key, one in value.items()})
-    elif isinstance(value, kind):
-        return value
-    raise ValueError
+def _several(way: Way, value: Any) -> Any:
+    if type(value) is not list and type(value) is not tuple:
+        raise ValueError
+    return tuple([way(one) for one in value])
 
 
-def _ruled(kind: Any, rules: tuple[Rule, ...], value: Any) -> Any:
-    for rule in reversed(rules):
-        if rule.before:
-            value = rule.before(value)
-    value = _value(kind, value)
-    for rule in rules:
-        if value is not None and not all(_WITHIN[name](value, bound) for name, bound in rule.bounds.items()):
-            raise ValueError
-        if rule.after:
-            value = rule.after(value)
+def _mapping(way: Way, value: Any) -> Any:
+    if type(value) is not dict:
+        raise ValueError
+    return {_text(key): way(one) for key, one in value.items()}
+
+
+def _text(value: Any) -> Any:
+    if type(value) is not str or not (value.isascii() or value.encode()):  # which raises for half a character
+        raise ValueError
+    return value
+
+
+def _float(value: Any) -> Any:
+    if type(value) is not float and type(value) is not int:
+        raise ValueError
+    return float(value)
+
+
+def _exactly(kind: Any, value: Any) -> Any:
+    if type(value) is not kind:
+        raise ValueError
     return value

@@ -1,8 +1,8 @@
 """The command line: argv in, exit code out.
 
-`add`, `status`, `show` and `why` are typed in loops and in shell prompts, so a short lane in front of Typer
-answers their plain forms without loading it (Typer alone costs five times an empty Python). What
-the lane does not know for certain, it leaves to Typer; both end in the same functions.
+`add`, `status`, `tasks`, `show`, `why` and `start` are typed in loops and in shell prompts, so a short lane in front of
+Typer answers their plain forms without loading it (Typer alone costs five times an empty Python). What the lane does not
+know for certain, it leaves to Typer; both end in the same functions.
 """
 
 from __future__ import annotations

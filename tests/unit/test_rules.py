@@ -98,6 +98,7 @@ KINDS = st.sampled_from([Task, Config, AgentConfig, Profile])
 @example((Task, {"description": "x", "timeout_minutes": 10**400}))
 @example((Task, {"description": "x", "timeout_minutes": float("nan")}))
 @example((AgentConfig, {"success_exit_codes": [True], "max_memory_mb": 2**53 + 1}))
+@example((AgentConfig, {"command": "x", "env": {1: "x"}}))
 @example((Config, {"queue": {"default_priority": None}, "agents": {"claude": None}}))
 def test_what_is_taken_quickly_is_what_pydantic_makes_of_it(one: tuple[Any, dict[str, Any]]) -> None:
     quick, thorough = both(*one)
