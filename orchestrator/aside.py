@@ -18,9 +18,12 @@ class Aside:
         self._queue = queue
         self._tell = tell
         self._untold: list[tuple[str, str, str]] = []
+        self._failed = False  # the last sync
 
-    def __len__(self) -> int:
-        return len(self._untold)
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to make durable and to tell; what the disk has just refused waits for a next look."""
+        return bool(self._untold) and not self._failed
 
     def reject(self, name: str, task_id: str, reason: str) -> None:
         """pending/<name> → rejected/, with its reason."""
@@ -41,10 +44,12 @@ class Aside:
     def sync(self) -> bool:
         """Make it durable, and tell; False on a full disk: again with the next look."""
         if self._untold:
+            self._failed = True
             try:
                 self._queue.sync()
             except OSError:
                 return False
+            self._failed = False
             told, self._untold = self._untold, []
             for fact in told:
                 self._tell(*fact)

@@ -122,7 +122,7 @@ class Intake(Arrivals):
 
     def next_look(self) -> float | None:
         """When the next file is due: one that was being written, or has not been read yet (epoch seconds)."""
-        is_due = self.survey.is_on or len(self._backlog) or len(self._aside) or self.reader.is_due()
+        is_due = self.survey.is_on or len(self._backlog) or self._aside.is_due or self.reader.is_due()
         return 1.0 if is_due else min((*self._unsettled.values(), *self._slow_at), default=None)
 
     def current(self, entry: Entry, now: float) -> bytes | None:

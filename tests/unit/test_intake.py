@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -584,3 +585,21 @@ def test_a_new_intake_finds_what_waits(desk: Desk) -> None:
     again.look()
     assert again.waiting == desk.waiting == ["a", "b"]
     assert again.intake.waiting.by_id["b"].unmet == ("a",)
+
+
+def test_what_was_put_aside_is_told_when_the_disk_takes_it_and_not_asked_of_it_at_every_turn(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.drop("bad.yaml", "nothing: x\n")
+    tried: list[int] = []
+
+    def full() -> None:
+        tried.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as bad_disk:
+        bad_disk.setattr(desk.queue, "sync", full)
+        desk.look()
+        assert tried and list(desk.rejected) == ["bad.yaml"] and desk.intake.next_look() is None and desk.told == []
+    desk.look()
+    assert [fact[0] for fact in desk.told] == ["rejected"]
