@@ -14,6 +14,7 @@ import models
 import peers
 import pulling
 import scale
+import slow
 import trouble
 import way
 from tools import (
@@ -243,6 +244,7 @@ ROWS: dict[str, Callable[[Place, bool], list[Figure]]] = {
     "mcp": models.mcp,
     "restart": trouble.restart,
     "garbage": trouble.garbage,
+    "slow": slow.slow,
     "submit": peers.submit,
     "way": way.way,
     "scale": scale.scale,
