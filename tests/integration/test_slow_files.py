@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 from helpers import withheld
 from integration.driver import AGENT, Driver, living, until
+
+from orchestrator.apart import LEAST_FRESH
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="leases are Linux's")
 
@@ -96,8 +99,10 @@ def test_what_waits_is_read_again_before_it_is_claimed(root: Driver) -> None:
     for name in ("changed", "gone", "same"):
         root.drop(name, "@say the old text")
     until(lambda: root.log.count("submitted") == 4)
+    read = time.monotonic()
     root.drop("changed", "@say the new text")
     (root.root / "tasks/pending/gone.yaml").unlink()
+    until(lambda: time.monotonic() > read + LEAST_FRESH)
     go.touch()
     root.reach("completed", "first", "changed", "same")
     assert "the new text" in root.answer("changed") and "the old text" in root.answer("same")
