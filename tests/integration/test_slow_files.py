@@ -56,6 +56,11 @@ def test_a_file_that_is_not_given_out_delays_nothing_and_is_run_in_the_end(root:
         unread = until(lambda: root.json("status")["unread"], what=lambda: root.log)
         assert unread.startswith("tasks/pending/slow.yaml: its disk does not answer")
         assert "unread      tasks/pending/slow.yaml: its disk" in root.ok("status")
+        away = root.root / "slow.yaml"
+        (root.root / "tasks/pending/slow.yaml").rename(away)  # given up
+        os.kill(root.pid, signal.SIGUSR1)
+        until(lambda: root.json("status")["unread"] is None, what=lambda: root.log)
+        away.rename(root.root / "tasks/pending/slow.yaml")
         root.ok("cancel", "early")  # what runs is watched
         root.reach("failed", "early")
         assert root.log.count("slow.yaml: its disk does not answer") == 1 and root.places("slow") == ["pending"]
@@ -98,7 +103,7 @@ def test_what_waits_is_read_again_before_it_is_claimed(root: Driver) -> None:
     root.reach("assigned", "first")
     for name in ("changed", "gone", "same"):
         root.drop(name, "@say the old text")
-    until(lambda: root.log.count("submitted") == 4)
+    until(lambda: all(f"{name} submitted" in root.log for name in ("changed", "gone", "same")), what=lambda: root.log)
     read = time.monotonic()
     root.drop("changed", "@say the new text")
     (root.root / "tasks/pending/gone.yaml").unlink()
