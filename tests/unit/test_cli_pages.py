@@ -38,6 +38,13 @@ def test_show_prints_the_words_that_a_person_writes(queue: Spool, capsys: pytest
         assert f"\n{line}\n" in said
 
 
+def test_a_rejected_file_whose_id_is_none_is_shown_by_it(queue: Spool) -> None:
+    write(f"{queue.tasks}/rejected/one.yaml", "description: x\nid: ../x\n")
+    write(f"{queue.tasks}/rejected/one.yaml.reason.txt", "tasks/pending/one.yaml: id ../x is none\n")
+    found = Views(queue.root).show("../x")
+    assert found["state"] == "rejected" and found["file"] == "tasks/rejected/one.yaml"
+
+
 def test_a_long_text_is_shortened_on_the_page_and_says_so(queue: Spool, capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(("first", "y" * 9000, *(f"line {number}" for number in range(500))))
     write(f"{queue.tasks}/pending/one.yaml", f"description: {json.dumps(text)}\n")
