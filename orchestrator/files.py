@@ -263,7 +263,7 @@ def held_back(path: str) -> str:
     return "/.".join(os.path.split(os.path.realpath(path))) + ".other"
 
 
-def _may_live(pid: str) -> bool:
+def may_live(pid: str) -> bool:
     """Whether a process may still write: one that is dead and not buried (a zombie) does not."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -284,7 +284,7 @@ def sweep_drafts(folder: str, now: float) -> int:
         if not ours:
             continue
         try:
-            if not _may_live(ours[1]) or now - os.stat(f"{folder}/{name}").st_mtime > DRAFT_AGE_LIMIT:
+            if not may_live(ours[1]) or now - os.stat(f"{folder}/{name}").st_mtime > DRAFT_AGE_LIMIT:
                 os.unlink(f"{folder}/{name}")
                 swept += 1
         except OSError:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 
-from orchestrator import locks, plain
+from orchestrator import files, locks, plain
 from orchestrator.errors import AlreadyRunning
 
 
@@ -67,7 +67,8 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except OSError as error:
         return isinstance(error, PermissionError)
-    return True
+    # One that was killed just now may not be buried yet, and one that it was about to start hold its lock for a moment.
+    return files.may_live(str(pid))
 
 
 def _already(root: str) -> AlreadyRunning:

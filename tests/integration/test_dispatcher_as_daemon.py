@@ -29,6 +29,19 @@ def lines_of(child: subprocess.Popen[str], word: str, seconds: float = 30.0) -> 
     return said
 
 
+def test_one_that_is_dead_and_not_buried_is_no_dispatcher_though_its_lock_is_still_held(tmp_path: Path) -> None:
+    (tmp_path / ".orchestrator").mkdir()
+    child = subprocess.Popen(["sleep", "60"])
+    (tmp_path / ".orchestrator/dispatcher.json").write_text(f'{{"pid": {child.pid}}}')
+    with hold.locks.locked(f"{tmp_path}/.orchestrator/dispatcher.lock"):  # as by whom it was about to start
+        with pytest.raises(AlreadyRunning):
+            hold.refuse_second(str(tmp_path))
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        hold.refuse_second(str(tmp_path))
+    child.wait()
+
+
 def test_start_returns_when_it_is_up_and_the_daemon_has_a_session_of_its_own(root: Driver) -> None:
     found = root.json("start")
     assert found["pid"] == root.pid and living(root.pid) and Path(found["log"]).exists()
