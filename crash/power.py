@@ -70,7 +70,8 @@ class Recorder:
         self._data: dict[int, bytes] = {}
         self._stamps: dict[int, tuple[int, int]] = {}
         self._look()
-        self.start = self.steps.pop()
+        self.start = Step({key: one for step in self.steps for key, one in step.names.items()}, dict(self._data))
+        self.steps.clear()
 
     def rule(self, call: Call) -> Any:
         """For the trap."""
@@ -123,8 +124,13 @@ class Recorder:
         changed: dict[Name, int | None] = {key: one for key, one in names.items() if self._names.get(key) != one}
         changed |= {key: None for key in self._names if key not in names}
         data = {one: content for one, content in data.items() if self._data.get(one) != content}
-        if changed or data:
-            self.steps.append(Step(changed, data))
+        # What an agent did in that very moment is no part of our call: each file by itself, with all names of a move.
+        moves: dict[int, dict[Name, int | None]] = {}
+        for key, one in changed.items():
+            moves.setdefault(self._names[key] if one is None else one, {})[key] = one
+        self.steps += [Step(names_of_one, {}) for names_of_one in moves.values()]
+        if data:
+            self.steps.append(Step({}, data))
         self._names, self._numbers = names, inodes
         self._data |= data
 
