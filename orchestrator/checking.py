@@ -36,6 +36,8 @@ def _hint(kind: Any) -> Any:
         found = _hint(kind.__origin__)
         for rule in kind.__metadata__:
             found = Annotated[found, Field(**rule.bounds)]
+            if {int, float}.intersection((kind.__origin__, *get_args(kind.__origin__))):
+                found = Annotated[found, BeforeValidator(_number)]
             if rule.before:
                 shape = {"json_schema_input_type": rule.shape} if rule.shape else {}
                 found = Annotated[found, BeforeValidator(rule.before, **shape)]
@@ -51,6 +53,12 @@ def _hint(kind: Any) -> Any:
     if hasattr(kind, "_fields"):
         return Annotated[model_of(kind), AfterValidator(functools.partial(_plain, kind))]
     return kind
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"write a number, not {str(value).lower()}")
+    return value
 
 
 def _plain(kind: Any, found: BaseModel) -> Any:

@@ -36,6 +36,7 @@ _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python; a program expects to d
 # if it asks which process it is: it would be told the wrapper's number.
 _SCRIPT = ("/bin/sh", "-e", "-c")
 _ASKS = re.compile(r"\$\{?[$0]|PPID")
+_SHORT = 30_000  # characters: with a word before it, it is not longer than an argument may be
 TERM_SECONDS = 5.0  # between TERM and KILL
 AT_ONCE = -TERM_SECONDS  # a grace that leaves no time at all
 
@@ -74,7 +75,7 @@ class LocalLaunch:
         try:
             for path in (workplace, stdin_path):
                 os.stat(path)  # the wrapper could only fail of it
-            if argv[:3] == _SCRIPT and not _ASKS.search(argv[3]):
+            if argv[:3] == _SCRIPT and len(argv[3]) < _SHORT and not _ASKS.search(argv[3]):
                 argv = ("eval", f"set -e --; {argv[3]}")
             os.set_inheritable(alive, True)
             # Not `subprocess`: it costs three times as much, and holds the loop up for twice as long.

@@ -33,6 +33,12 @@ _CONFLICT = re.compile(rb"^(<{7} |>{7} |\|{7} )", re.MULTILINE)
 _LIKELY = re.compile(rb"(?:description|content|run)[\"']?\s*:")  # what has none of these is hardly a task
 _PRIORITY = re.compile(rb"(?:^|[{,])\s*[\"']?priority[\"']?\s*:\s*[\"']?(\w+)", re.MULTILINE)
 _TAG_LINE = re.compile(rb"^%TAG\b", re.MULTILINE)
+# How JSON escapes a character above U+FFFF (json.dump does so); YAML knows no halves of characters.
+_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+
+
+def _character(pair: re.Match[str]) -> str:
+    return pair[1] + bytes.fromhex(pair[2] + pair[3]).decode("utf-16-be")
 
 
 def _integer(text: str) -> int:
@@ -156,6 +162,8 @@ def parse_mapping(content: bytes) -> dict[str, Any]:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = printable(str(error.problem or "cannot be parsed"))
         if "Unicode character escape" in problem:
+            if (joined := _PAIR.sub(_character, text)) != text:
+                return parse_mapping(joined.encode())
             problem += "; write the character itself, in UTF-8"
         raise InvalidTask(f"is not YAML: {where}{problem}") from None
     except yaml.reader.ReaderError as error:

@@ -183,7 +183,7 @@ def _of(values: dict[str, Any], stem: str, content: bytes) -> Task:
             values[name] = values.pop(alias)
     if "description" not in values and isinstance(values.get("run"), str):
         values["description"] = "Run: " + (values["run"].strip().splitlines() or [""])[0]
-    if not values.get("id"):
+    if values.get("id") is None or values["id"] == "":
         values["id"] = id_from_stem(stem)
         if not values["id"]:
             raise InvalidTask(f"its name {printable(stem)!r} gives no id; add a line 'id: task_name'")

@@ -120,6 +120,14 @@ def _stranded(root: str, say: object) -> None:
 
 def _file_system(queue: Spool, say: object) -> None:
     assert callable(say)
+    try:
+        _try_a_move(queue, say)
+    except OSError as error:
+        say("problem", "file system", f"takes no new file: {error.strerror}; make room, or see who may write there")
+
+
+def _try_a_move(queue: Spool, say: object) -> None:
+    assert callable(say)
     os.makedirs(f"{queue.tasks}/.drafts", exist_ok=True)
     with tempfile.TemporaryDirectory(dir=f"{queue.tasks}/.drafts") as folder:
         one, two = f"{folder}/one", f"{folder}/two"

@@ -22,6 +22,7 @@ from orchestrator.states import ENDED, State
 
 LOOK_SECONDS = 0.1
 WHY_SECONDS = 1.0  # between two looks at what keeps them waiting
+MANY = 1000  # of more it takes long to say why each waits: not for somebody who has little time
 HELD_SECONDS = 2.0  # so long it must have been so: a dispatcher may just be about to take it up
 
 Row = dict[str, str]
@@ -50,7 +51,7 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
             now = time.monotonic()
             if not left:
                 return code, [rows[name] for name in names]
-            if now >= look_at:
+            if now >= look_at and (timeout is None or len(left) <= MANY):
                 views = Views(root)
                 agents = views.agents()
                 held = _held(views, agents, left)
@@ -69,7 +70,8 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
                 _warn(f"{counted(left, 'task')} {has} not ended after {timeout:g} s: {which}", bar)
                 views = Views(root)
                 agents = views.agents()
-                return 124, [rows.get(name) or _row(name, *_now(views, agents, name)) for name in names]
+                now_of = _now if len(left) <= MANY else _state
+                return 124, [rows.get(name) or _row(name, *now_of(views, agents, name)) for name in names]
             time.sleep(LOOK_SECONDS)
     finally:
         if bar is not None:
@@ -103,6 +105,10 @@ def _now(views: Views, agents: list[AgentView], task_id: str) -> tuple[str, str]
     if views.queue.state_of(task_id) is State.ASSIGNED:
         return "running", "" if dispatcher(views.root) else "no dispatcher runs ('orchestrate start')"
     return "pending", views.invalid.get(f"{task_id}.yaml", "")
+
+
+def _state(views: Views, agents: list[AgentView], task_id: str) -> tuple[str, str]:
+    return "running" if views.queue.state_of(task_id) is State.ASSIGNED else "pending", ""
 
 
 def _held(views: Views, agents: list[AgentView], names: list[str]) -> set[str]:

@@ -137,6 +137,8 @@ def test_wait_says_how_it_went_by_its_exit_code(root: Driver) -> None:
     assert root.run("wait", "done", "broken").returncode == 1
     late = root.run("wait", "held", "--timeout", "0.3")
     assert late.returncode == 124 and "1 task has not ended after 0.3 s: held" in late.stderr
+    rows = json.loads(root.run("wait", "held", "--timeout", "0.1", "--json").stdout)
+    assert [(row["task_id"], row["state"]) for row in rows] == [("held", "pending")] and "gate" in rows[0]["reason"]
     waiting = root.spawn("wait", "held", "--json")
     root.drop("gate", "@say well")
     assert json.loads(waiting.communicate(timeout=60)[0]) == [

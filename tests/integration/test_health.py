@@ -299,6 +299,7 @@ def test_a_full_disk_loses_nothing_and_refuses_whole(small: Driver) -> None:
     assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "No space left" in refused.stderr
     assert sorted(os.listdir(small.root / "tasks/pending")) == before
     assert os.listdir(small.root / "tasks/.drafts") == []
+    assert "problem  file system: takes no new file: No space left" in small.run("doctor").stdout
     small.go()
     until(lambda: not small.members())
     assert [small.places(one) for one in ("runs", "prints")] == [["assigned"]] * 2, "there is no room for a verdict"

@@ -13,6 +13,7 @@ from helpers import REPOSITORY, read, write
 
 from orchestrator import TaskQueue, adding, apart, counting, files, ids, offers, places, task
 from orchestrator.cli import intake as checks
+from orchestrator.cli import waits
 from orchestrator.cli.views import Views
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
 from orchestrator.spool import Spool
@@ -161,6 +162,17 @@ def test_what_is_claimed_while_all_are_validated_is_no_problem(queue: Spool, mon
     monkeypatch.setattr(checks, "parse", claiming)
     assert checks.check_files(queue.root, []) == ([], 2)
     assert checks.check_files(queue.root, [queue.path(State.PENDING, "b")])[0][0][1] == os.strerror(errno.ENOENT)
+
+
+def test_who_has_little_time_is_not_told_why_each_of_many_waits(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        write(f"{queue.tasks}/pending/t{number:02d}.yaml", "description: x\ndependencies: [gone]\n")
+    few = waits.wait_for(queue.root, [], 0.0, quiet=True)
+    assert few[0] == 124 and all("gone" in row["reason"] for row in few[1])
+    monkeypatch.setattr(waits, "MANY", 10)
+    monkeypatch.setattr(Views, "why", None)
+    code, rows = waits.wait_for(queue.root, [], 0.0, quiet=True)
+    assert code == 124 and [row["task_id"] for row in rows] == [row["task_id"] for row in few[1]]
 
 
 # -- many at once -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from helpers import printed, python, read, until, waited, write
 
 from orchestrator import process, runs
+from orchestrator.agents.base import ARGUMENT_LIMIT
 from orchestrator.config import Config
 from orchestrator.errors import AlreadyExists
 from orchestrator.launcher import TERM_SECONDS, LocalLaunch, Started, Stopping, end_leftovers, environment
@@ -125,6 +126,14 @@ def test_a_script_does_what_it_does_in_a_shell_of_its_own(
     found = ended(start("", *words, prompt="given\n"), folder)
     assert (found, printed(f"{folder}/stdout.log")) == (status, alone.stdout)
     assert bool(read(f"{folder}/stderr.log")) == bool(alone.stderr)
+
+
+@pytest.mark.parametrize("bytes_of_it", [29_000, 131_000, ARGUMENT_LIMIT - 5, ARGUMENT_LIMIT])
+def test_a_script_as_long_as_an_argument_may_be_is_started(start: Start, folder: str, bytes_of_it: int) -> None:
+    script = "echo ok\n"
+    script += "#" * (bytes_of_it - len(script))
+    assert ended(start("", "/bin/sh", "-e", "-c", script, "script"), folder) == 0
+    assert printed(f"{folder}/stdout.log") == "ok\n"
 
 
 def test_a_run_has_a_session_of_its_own_and_no_descriptor_but_its_lock(start: Start, folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -174,3 +175,23 @@ def test_a_title_is_one_printable_line() -> None:
     found = task('description: "\\n  a\\e[31mb\\nc"\n')
     assert found.title == "a\\x1b[31mb"
     assert len(task(f"description: {'x' * 500}\n").title) <= 81
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("max_retries: true", "max_retries: write a number, not true"),
+        ("timeout_minutes: false", "timeout_minutes: write a number, not false"),
+        ("id: 0", 'id: write it in quotes: id: "0"'),
+        ("id: false", "id: write it in quotes"),
+        ("id: []", "id: write it in quotes"),
+    ],
+)
+def test_what_is_no_number_and_no_name_is_taken_for_none(line: str, said: str) -> None:
+    assert said in why(f"description: x\n{line}\n")
+
+
+def test_an_emoji_as_json_escapes_it_is_the_emoji() -> None:
+    text = "😀 \\ud83d\\ude00 \\\\ 🦊"
+    assert task(json.dumps({"description": text})).description == text
+    assert "Unicode character escape" in why('{"description": "\\ud83d"}')
