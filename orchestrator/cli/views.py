@@ -74,8 +74,11 @@ class Views:
         """A task's folder; of an archived one, the folder it was in."""
         if task_id not in self._states:  # many of a page may wait for the same one
             state = self.queue.ended_as(task_id)
-            waits = task_id in self._waiting.by_id if self._waiting else ids.file_of(self.queue, task_id) != ""
-            self._states[task_id] = State.PENDING if state is None and waits else state
+            if state is None and (
+                task_id in self._waiting.by_id if self._waiting else ids.file_of(self.queue, task_id)
+            ):
+                state = State.PENDING
+            self._states[task_id] = state
         return self._states[task_id]
 
     def entry(self, task_id: str) -> Entry | None:

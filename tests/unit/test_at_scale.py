@@ -56,12 +56,13 @@ def fill(queue: Spool, first: int, last: int) -> None:
     """Dropped by hand, and half of them by a name that no program gives."""
     for number in range(first, last):
         name = f"task_{number:03d}" if number % 2 else f"drop_{number:03d}"
-        write(f"{queue.tasks}/pending/{name}.yaml", "description: x\nrun: 'true'\n")
+        write(f"{queue.tasks}/pending/{name}.yaml", "description: x\nrun: 'true'\ndependencies: [gate]\n")
 
 
 @pytest.mark.heavy
 def test_a_command_opens_no_more_when_more_waits(queue: Spool) -> None:
     write(f"{queue.root}/config.yaml", "queue: {max_size: 5000}\nagents: {shell: {}}\n")
+    write(queue.path(State.FAILED, "gate"), "description: x\n")
     commands = [
         ["status"],
         ["show", "task_001"],
