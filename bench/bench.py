@@ -46,9 +46,9 @@ def main() -> int:
             found[name] = ROWS[name](place, options.quick)
         except Exception as error:  # noqa: BLE001 (one row that cannot be measured must not cost the others)
             problems.append(f"{name}: could not be measured: {type(error).__name__}: {error}")
+        if options.write and name in found:  # at once: a later row may take long, or be interrupted
+            page.keep(where, {name: found[name]})
     figures = [figure for row in found.values() for figure in row]
-    if options.write:
-        page.keep(where, found)
     if options.json:
         shown = [figure.plain() for figure in figures]
         print(json.dumps({"machine": where, "quick": options.quick, "figures": shown, "problems": problems}, indent=1))
