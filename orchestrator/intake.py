@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from orchestrator import apart, needs
 from orchestrator.apart import SLOW_SECONDS, NotYet
 from orchestrator.arriving import Arrivals, Tell
-from orchestrator.backlog import FIRST_SLICE, Place, Survey
+from orchestrator.backlog import FIRST_SLICE, GLANCES, Place, Survey
 from orchestrator.config import Config
 from orchestrator.errors import InvalidTask
 from orchestrator.names import counted
@@ -86,7 +86,7 @@ class Intake(Arrivals):
             self._answered(name, now)
             if self._clock() - begun >= seconds:
                 break
-        while self._backlog.news and self._clock() - begun < seconds / 3:
+        while self._backlog.news and self._clock() - begun < max(seconds / 3, GLANCES):
             self._glance(self._backlog.news.popleft(), Place.NEWS, now)
         self.survey.go_on(now, begun + seconds * 2 / 3)
         bad = 0
