@@ -23,10 +23,8 @@ from orchestrator.fetching import HEAD, LIGHT, WHOLE, is_same
 from orchestrator.reading import read_bytes
 
 SLOW_SECONDS = 3.0  # without an answer: then it is named, and others are asked in its place
-LEAST_FRESH, MOST_FRESH = (
-    1.0,
-    30.0,
-)  # seconds: for so long an answer counts as what is there now; longer if it took long
+LEAST_FRESH = 1.0  # seconds: for so long an answer counts as what is there now
+MOST_FRESH = 30.0  # the same of one that took long
 AT_ONCE = 32  # files that are asked for at the same time, the slow ones not counted
 MOST = 256  # the slow ones counted: of a disk that does not answer at all, no more is asked
 AGAIN_SECONDS = 1.0  # between two starts of the process
@@ -206,9 +204,6 @@ class Apart(Near):
         return self.is_due()
 
     def _lost(self) -> None:
-        if self._process:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(1.0)
         self.close()
         self._line |= dict.fromkeys(self._asked, True)
         self._asked.clear()
@@ -254,8 +249,10 @@ class Apart(Near):
             self._socket.close()  # by this it ends
             self._socket = None
         self._received.clear()
-        if self._process and self._process.poll() is not None:
-            self._children.discard(self._process.pid)
+        if self._process:
+            with suppress(subprocess.TimeoutExpired):  # it waits for its disk: it ends when that answers
+                self._process.wait(0.5)
+                self._children.discard(self._process.pid)
             self._process = None
 
 

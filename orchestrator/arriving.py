@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 
 from orchestrator import history, needs, plain
@@ -40,14 +41,16 @@ class Arrivals:
         config: Config,
         agents: Sequence[str],
         tell: Tell,
-        lives: Callable[[str], bool],
-        slice: float,
+        lives: Callable[[str], bool] = lambda task_id: False,
+        slice: float = math.inf,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.queue = queue
         self.config = config
         self.agents = agents
         self.waiting = Waiting(config.queue.promote_low_after_minutes * 60)
         self.slice = slice
+        self._clock = clock
         self.reader = Near(f"{queue.tasks}/{State.PENDING}")
         self.silent: dict[str, str] = {}  # name → why it cannot be read now, as it was told
         self._tell = tell

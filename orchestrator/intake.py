@@ -7,20 +7,17 @@ not give out (`apart.py`).
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from orchestrator import apart, needs
 from orchestrator.apart import SLOW_SECONDS, NotYet
-from orchestrator.arriving import Arrivals, Tell
+from orchestrator.arriving import Arrivals
 from orchestrator.backlog import FIRST_SLICE, GLANCES, Place, Survey
-from orchestrator.config import Config
 from orchestrator.errors import InvalidTask
 from orchestrator.names import counted
 from orchestrator.reading import StillWritten
-from orchestrator.spool import Spool
 from orchestrator.states import State
 from orchestrator.task import parse
 from orchestrator.waiting import Entry, stamp_of
@@ -38,21 +35,13 @@ class Intake(Arrivals):
     `slice`: for how many seconds it goes on reading at one time; without an end, and with all tasks whole, for who
     looks now and then. What is not kept of a task is read again just before its claim."""
 
-    def __init__(
-        self,
-        queue: Spool,
-        config: Config,
-        agents: Sequence[str],
-        tell: Tell,
-        lives: Callable[[str], bool] = lambda task_id: False,
-        slice: float = math.inf,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        super().__init__(queue, config, agents, tell, lives, slice)
-        self._clock = clock
-        self._counted = False  # and told
-        self.survey = Survey(self._all, clock)
-        self._edits_at = 0.0  # when what waits is looked at again, if that is not cheap (epoch seconds)
+    _counted = False  # what lay there at the start, and told
+    _edits_at = 0.0  # when what waits is looked at again, if that is not cheap (epoch seconds)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """The look at all of pending/ that is under way, or comes next."""
+        return Survey(self._all, self._clock)
 
     def choose_reader(self, children: set[int]) -> None:
         """Who reads the files, as config.yaml says now; `children`: of this process that belong to no run."""

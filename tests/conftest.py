@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,11 @@ from integration.driver import Driver
 
 from orchestrator import process
 from orchestrator.spool import Spool
+
+# A shell has what it starts in the background ignore the interrupt, and nohup the hang-up: so would all that tests start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -177,7 +177,8 @@ class Views:
         names = self.queue.assignments().get(task_id, [""])
         return names[-1].removesuffix(".yaml")[len(task_id) + 1 :]
 
-    def task_at(self, path: str, task_id: str) -> Task:  # a stand-in if it cannot be read any more
+    def task_at(self, path: str, task_id: str) -> Task:
+        """The task of a file; a stand-in if that cannot be read any more."""
         try:
             return parse(read_bytes(path), task_id)
         except (InvalidTask, OSError) as problem:

@@ -93,9 +93,9 @@ def test_the_right_to_dispatch_outlives_its_lock_file(root: Driver) -> None:
 
 
 def test_a_deleted_root_is_not_made_again_and_its_dispatcher_goes(root: Driver) -> None:
-    root.drop("one", "@wait go", "@say well")
+    root.drop("one", "@ledger ledger", "@wait go", "@say well")
     pid = root.start()
-    until(lambda: root.members("one"))
+    until(lambda: root.ledger() == ["one 1"])  # it runs and has found its folder
     moved = root.root.with_name("moved")
     root.root.rename(moved)
     os.kill(pid, signal.SIGUSR1)

@@ -24,12 +24,6 @@ from orchestrator.waiting import stamp_of
 class Desk(Apart):
     """One that can be waited for."""
 
-    def end(self) -> None:
-        """Its process has gone."""
-        self.close()
-        if self._process:
-            self._process.wait(20)
-
     def come(self, name: str) -> None:
         """Until this file can be told of. Fails after 20 seconds."""
         deadline = time.monotonic() + 20
@@ -43,7 +37,7 @@ class Desk(Apart):
 def desk(tmp_path: os.PathLike[str]) -> Iterator[Desk]:
     made = Desk(os.fspath(tmp_path), set())
     yield made
-    made.end()
+    made.close()
 
 
 def found(reader: Near, name: str) -> tuple[object, object]:
@@ -74,6 +68,19 @@ def test_what_is_read_apart_is_what_is_read_near(desk: Desk, tmp_path: os.PathLi
             assert found(desk, name) == found(near, name)
             kinds.add(said if isinstance(said := found(near, name)[0], type) else bytes)
     assert kinds == {bytes, InvalidTask, FileNotFoundError, StillWritten}
+
+
+def test_a_reader_that_is_closed_leaves_no_process_behind(tmp_path: os.PathLike[str]) -> None:
+    children: set[int] = set()
+    desk = Desk(os.fspath(tmp_path), children)
+    write(f"{tmp_path}/good.yaml", "description: x\n")
+    with pytest.raises(NotYet):
+        desk.status("good.yaml")
+    desk.come("good.yaml")
+    (pid,) = children
+    assert os.path.exists(f"/proc/{pid}")
+    desk.close()
+    assert not os.path.exists(f"/proc/{pid}") and not children  # also no zombie, that nobody would wait for
 
 
 def test_what_has_changed_is_asked_for_again(desk: Desk, tmp_path: os.PathLike[str]) -> None:
