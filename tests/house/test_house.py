@@ -41,6 +41,8 @@ FLOORS = [
     "journal",
     "together",
     "output",
+    "lines",
+    "strict",
     "reading",
     "fetching",
     "apart",

@@ -12,7 +12,8 @@ import pytest
 from helpers import until, write
 
 from orchestrator.errors import InvalidTask
-from orchestrator.reading import DEPTH_LIMIT, SIZE_LIMIT, StillWritten, parse_mapping, read_bytes
+from orchestrator.reading import SIZE_LIMIT, StillWritten, parse_mapping, read_bytes
+from orchestrator.strict import DEPTH_LIMIT
 
 pytestmark = pytest.mark.fast
 
