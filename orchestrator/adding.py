@@ -18,7 +18,8 @@ from orchestrator.together import Together
 from orchestrator.writing import Value, to_yaml
 
 GROUP = 1024  # tasks that are added in one turn at the lock of ids
-AT_ONCE = 256  # of them that share a round to the disk: each has a file open meanwhile
+AT_ONCE = 256  # of them that share a round to the disk, where each has a file open meanwhile
+MANY = 64  # tasks: for so many the whole file system is synced, if it can be
 
 
 class Adding(Places):
@@ -130,11 +131,12 @@ class Adding(Places):
                 files.publish(self.path(State.PENDING, task_id), content, drafts=self._drafts)
             files.sync_folder(folder)
             return
-        together = Together()
+        together = Together(self._drafts if len(contents) >= MANY else "")
+        at_once = len(contents) if together.is_whole else AT_ONCE
         try:
             for count, (task_id, content) in enumerate(contents.items(), 1):
                 together.publish(self.path(State.PENDING, task_id), content, drafts=self._drafts)
-                if count % AT_ONCE == 0 or count == len(contents):
+                if count % at_once == 0 or count == len(contents):
                     together.folder(folder)
                     together.sync()
         finally:

@@ -8,7 +8,6 @@ file systems that ask somebody else (a network, FUSE).
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import select
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 from orchestrator.fetching import HEAD, LIGHT, WHOLE, is_same
 from orchestrator.reading import read_bytes
+from orchestrator.syncing import file_system
 
 SLOW_SECONDS = 3.0  # without an answer: then it is named, and others are asked in its place
 LEAST_FRESH = 1.0  # seconds: for so long an answer counts as what is there now
@@ -263,9 +263,4 @@ def choose(folder: str, said: str, children: set[int]) -> Near:
 
 def may_wait(folder: str) -> bool:
     """Whether this folder's file system is none that is known to be this machine's own."""
-    if sys.platform != "linux":
-        return False
-    found = ctypes.create_string_buffer(256)  # struct statfs, which begins with the kind
-    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(folder), found):
-        return False
-    return (ctypes.c_long.from_buffer(found).value & 0xFFFFFFFF) not in _LOCAL
+    return sys.platform == "linux" and file_system(folder) not in (0, *_LOCAL)

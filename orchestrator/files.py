@@ -92,7 +92,7 @@ def draft(folder: str, content: bytes, mode: int = 0o644, sync: bool = True) -> 
 
 def draft_name(folder: str) -> str:
     """A name for something that nobody looks at; swept away if we die."""
-    return os.path.join(folder, f".{os.getpid()}-{time.time_ns():x}-{os.urandom(3).hex()}.tmp")
+    return f"{folder}/.{os.getpid()}-{time.time_ns():x}-{os.urandom(3).hex()}.tmp"
 
 
 def write_draft(folder: str, content: bytes, mode: int = 0o644) -> tuple[int, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 from orchestrator import plain
@@ -19,6 +21,7 @@ _STATED = re.compile(rb"^id:[ ]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 # anchors). A thousand files that only name it, as a dependency, are not parsed for it.
 _STATES = rb"\bid[\"']?\s*:\s*(?:(?:#[^\n]*\n|[|>][-+\d]*\s)\s*)*[\"']?"
 FEW = 1000  # names in pending/: so many are all looked at for one new id, and for whether the queue is full
+MANY = 100  # new ids: for so many a folder with few names is listed, and not asked for each
 
 
 def next_ids(queue: Places, count: int = 1) -> list[str]:
@@ -28,15 +31,16 @@ def next_ids(queue: Places, count: int = 1) -> list[str]:
     and of two files with one id the later one is refused.
     """
     names = few(queue)
-    others = stated(queue) if names is not None else {}
+    others = stated(queue, names) if names is not None else {}
     number = _hint(queue, "last_id") or _highest_number(queue)
+    is_used = _used_by_lists(queue) if count >= MANY else partial(_used, queue)
     found: list[str] = []
     tried = 0
     while len(found) < count:
         number += 1
         tried += 1
         task_id = f"task_{number:03d}"
-        if task_id not in others and not _used(queue, task_id):
+        if task_id not in others and not is_used(task_id):
             found.append(task_id)
         elif tried == len(found) + FEW:  # the hint is far behind
             number = max(number, _highest_number(queue))
@@ -54,8 +58,12 @@ def met(queue: Places, name: str, task_id: str) -> None:
 
 def few(queue: Places) -> list[str] | None:
     """The names in pending/, unless they are many: a folder of a million is not listed for one new task."""
+    return _few_in(f"{queue.tasks}/{State.PENDING}")
+
+
+def _few_in(folder: str) -> list[str] | None:
     try:
-        with os.scandir(f"{queue.tasks}/{State.PENDING}") as entries:
+        with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, FEW + 1)]
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -69,7 +77,7 @@ def room(queue: Places, wanted: int, max_size: int) -> bool:
     meanwhile is not refused by anybody, and is counted then.
     """
     if (names := few(queue)) is not None:
-        return sum(map(is_task_name, names)) + wanted <= max_size
+        return len(names) + wanted <= max_size or sum(map(is_task_name, names)) + wanted <= max_size
     known, left = _hints(queue, "room", 2)
     if known != max_size or left < wanted:
         free = max_size - queue.count(State.PENDING)
@@ -95,13 +103,34 @@ def _hints(queue: Places, name: str, count: int) -> list[int]:
 
 
 def _keep(queue: Places, name: str, *numbers: int) -> None:
-    with suppress(OSError), open(f"{queue.own}/{name}", "w", encoding="ascii", opener=plain.opener) as file:
-        file.write(" ".join(map(str, numbers)))
+    """In its place, and always as long: of a file that was cut, ext4 writes the new data at once, which takes a
+    millisecond."""
+    with suppress(OSError):
+        fd = plain.opener(f"{queue.own}/{name}", os.O_WRONLY | os.O_CREAT)
+        try:
+            os.pwrite(fd, " ".join(map(str, numbers)).ljust(60).encode(), 0)
+        finally:
+            os.close(fd)
 
 
 def _used(queue: Places, task_id: str) -> bool:
     # A folder in runs/ outlives a task file that somebody deleted; its id is not given twice.
     return bool(queue.state_of(task_id) or plain.is_there(f"{queue.runs}/{task_id}") or queue.archived(task_id))
+
+
+def _used_by_lists(queue: Places) -> Callable[[str], bool]:
+    """As `_used`, for many that are asked for at once."""
+    folders = [f"{queue.tasks}/{state}" for state in (State.PENDING, State.ASSIGNED, *ENDED)]  # in the order of moves
+    names: set[str] = set()
+    long = []  # what has many names is asked for each
+    for folder, suffix in [*((one, ".yaml") for one in (*folders, *queue.archives())), (queue.runs, "")]:
+        if (found := _few_in(folder)) is None:
+            long.append((folder, suffix))
+        else:
+            names.update(found)
+    return lambda one: (
+        one in names or f"{one}.yaml" in names or any(plain.is_there(f"{at}/{one}{suffix}") for at, suffix in long)
+    )
 
 
 def file_of(queue: Places, task_id: str) -> str:
@@ -143,10 +172,10 @@ def _id_in(head: bytes, name: str) -> str:
         return match[1].decode("utf-8", "replace") if match else ""
 
 
-def stated(queue: Places) -> dict[str, str]:
-    """Ids that files of other names in pending/ state (`login.yaml` with `id: task_007`) → the name."""
+def stated(queue: Places, names: Iterable[str]) -> dict[str, str]:
+    """Ids that these files in pending/ of other names state (`login.yaml` with `id: task_007`) → the name."""
     found = {}
-    for name in queue.names(State.PENDING):
+    for name in names:
         ours = not _SEQUENTIAL.fullmatch(name) and is_task_name(name)
         if ours and (task_id := stated_by(f"{queue.tasks}/{State.PENDING}/{name}")):
             found[task_id] = name

@@ -158,16 +158,17 @@ class Places:
 
     def archived(self, task_id: str) -> str:
         """The archived file of a task that ended long ago; "" if there is none."""
-        try:
-            months = [] if id_problem(task_id) else os.listdir(self.archive)
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
-        for month in months:
-            for state in ENDED:
-                path = f"{self.archive}/{month}/{state}/{task_id}.yaml"
-                if plain.is_there(path):
-                    return path
+        for folder in [] if id_problem(task_id) else self.archives():
+            if plain.is_there(path := f"{folder}/{task_id}.yaml"):
+                return path
         return ""
+
+    def archives(self) -> list[str]:
+        """The folders of archived tasks: one a month and state."""
+        try:
+            return [f"{self.archive}/{month}/{state}" for month in os.listdir(self.archive) for state in ENDED]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def run_numbers(self, task_id: str) -> list[int]:
         """The attempts made so far, oldest first."""

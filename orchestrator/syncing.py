@@ -4,6 +4,9 @@ One after the other, each `fsync` costs a round to the disk of its own; in threa
 a dozen changes of hands of the interpreter's lock. So the kernel is given all of them in one call
 (io_submit(2), IOCB_CMD_FSYNC) and waits in its own threads. Where it takes none (another system,
 another processor, a container that forbids it), they are waited for one after the other.
+
+Of very many new files each would still cost a round of its own, which passes beside the others; syncfs(2) is one
+round for all (docs/decisions/0016).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import errno
 import functools
 import os
 import platform
+import re
 import struct
 import sys
 import threading
@@ -24,6 +28,8 @@ _NUMBERS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
 _REQUEST = struct.Struct("=QIIHhIQQqQII")  # struct iocb
 _EVENT = struct.Struct("=QQqq")  # struct io_event
 _FSYNC = 2
+# ext, xfs, btrfs, f2fs, tmpfs: their syncfs(2) waits for the disk, and since Linux 5.8 it says what could not be written
+_WHOLE = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994}
 
 
 class _Kernel:
@@ -101,3 +107,28 @@ def begin(fds: Sequence[int]) -> Callable[[], None]:
                 kernel.wait(begun)
 
     return wait
+
+
+def open_whole(folder: str) -> int | None:
+    """What `wait_whole` takes, for the file system of this folder; None where it cannot be relied on. Raises OSError."""
+    if sys.platform != "linux" or file_system(folder) not in _WHOLE:
+        return None
+    release = re.match(r"(\d+)\.(\d+)", platform.release())
+    if not release or (int(release[1]), int(release[2])) < (5, 8):
+        return None
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def wait_whole(fd: int) -> None:
+    """Until all that was written to this file system is on the disk, whoever wrote it. Raises OSError if anything could
+    not be, since `fd` was opened."""
+    if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+        raise OSError(code := ctypes.get_errno(), os.strerror(code))
+
+
+def file_system(folder: str) -> int:
+    """Of which kind the file system of a folder is, in the numbers of statfs(2); 0 if that cannot be told."""
+    found = ctypes.create_string_buffer(256)  # struct statfs, which begins with the kind
+    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(folder), found):
+        return 0
+    return ctypes.c_long.from_buffer(found).value & 0xFFFFFFFF

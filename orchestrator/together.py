@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from orchestrator import disk, files, plain
 from orchestrator.errors import AlreadyExists
@@ -14,16 +15,27 @@ class Together:
     journal, a commit) of its own. The order is that of `publish`: the data, then the names, then the folders.
     """
 
-    def __init__(self) -> None:
-        self._open: list[int] = []
+    def __init__(self, whole: str = "") -> None:
+        """`whole`: a folder that all are written to. There are so many that the data of its whole file system are synced
+        in one round, where it has such a thing (`is_whole`)."""
+        self._whole = _open_whole(whole) if whole and not disk.is_relaxed() else None
+        self._open: list[int] = [] if self._whole is None else [self._whole]
         self._names: list[tuple[str, str, bool]] = []  # draft, name, whether it takes another's place
         self._folders: dict[str, None] = {}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no file is kept open until `sync`."""
+        return self._whole is not None
 
     def publish(self, path: str, content: bytes, drafts: str = "", over: bool = False) -> None:
         """As `publish` (`over`: as `replace`), but the name appears in `sync`."""
         fd, temporary = files.write_draft(drafts or os.path.dirname(path), content)
         self._names.append((temporary, path, over))
-        self._open.append(fd)
+        if self._whole is None:
+            self._open.append(fd)
+        else:
+            os.close(fd)
 
     def put(self, path: str, content: bytes, drafts: str) -> None:
         """As `replace`, and the data are durable after `sync`: a power cut before that may leave it torn, which whoever
@@ -67,7 +79,7 @@ class Together:
         try:
             while self._folders and not self._names and not disk.is_relaxed():  # all are there: no second round
                 self._open.append(os.open(self._folders.popitem()[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            data = files.begin_sync(self._open)
+            data = files.begin_sync(self._open) if self._whole is None else partial(_wait_whole, self._whole)
         except BaseException:
             self.drop()
             failed()
@@ -99,3 +111,16 @@ class Together:
         while self._names:
             os.unlink(self._names.pop()[0])
         self._folders.clear()
+        self._whole = None
+
+
+def _open_whole(folder: str) -> int | None:
+    from orchestrator import syncing  # `orchestrate add` does without
+
+    return syncing.open_whole(folder)
+
+
+def _wait_whole(fd: int) -> None:
+    from orchestrator import syncing
+
+    syncing.wait_whole(fd)

@@ -66,7 +66,7 @@ def read(queue: Looking, uri: str) -> Page:
 
 def _waiting(queue: Looking) -> list[str]:
     """By the names of files alone, but for those that state another id."""
-    stated = ids.stated(queue)
+    stated = ids.stated(queue, queue.names(State.PENDING))
     other = {name.rpartition(".")[0] for name in stated.values()}
     return sorted({*stated, *(one for one in queue.ids(State.PENDING) if one not in other)}, key=natural)
 
