@@ -7,7 +7,6 @@ is left to `strict`, which also says what is wrong; this says no to nothing. A t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from orchestrator.errors import InvalidTask
@@ -42,23 +41,20 @@ def _float(text: str) -> float:
     return number
 
 
-_CORE: dict[str, list[tuple[re.Pattern[str], Callable[[str], object]]]] = {}  # YAML 1.2's core types, by first letter
-for _pattern, _first, _made in (
-    (r"~|null|Null|NULL|", ["", *"~nN"], lambda text: None),
-    (r"true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
-    (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789", _integer),
-    (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789", _float),
-):
-    for _c in _first:
-        _CORE.setdefault(_c, []).append((re.compile(_pattern), _made))
+# YAML 1.2's core types.
+_NAMED = {text: value for value, texts in ((None, ("", "~", "null", "Null", "NULL")), (True, ("true", "True", "TRUE")),
+          (False, ("false", "False", "FALSE"))) for text in texts}  # fmt: skip
+_WHOLE = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_BROKEN = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 def plain(text: str) -> object:
     """What a word without quotes is. Raises InvalidTask for a number that is too large."""
-    for pattern, made in _CORE.get(text[:1], ()):
-        if pattern.fullmatch(text):
-            return made(text)
-    return text
+    if text[:1] in "+-.0123456789" and text:
+        if _WHOLE.fullmatch(text):
+            return _integer(text)
+        return _float(text) if _BROKEN.fullmatch(text) else text
+    return _NAMED.get(text, text)
 
 
 def mapping(text: str) -> dict[str, Any] | None:

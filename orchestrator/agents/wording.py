@@ -57,17 +57,14 @@ _WORDS = (
         r"|experiencing high demand",
     ),
 )
-_TABLE = tuple((outcome, re.compile(pattern, re.IGNORECASE)) for outcome, pattern in _WORDS)
 
-_RESET = re.compile(
+# Compiled (and kept) when first looked for: most commands load this room and read no failure.
+_RESET = (
     r"(?:resets|try again)(?:\s+at)?\s+"
     r"(?:(?P<month>[a-z]{3})[a-z]*\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?(?:,?\s+(?P<year>\d{4}))?(?:,|\s+at)?\s+)?"
-    r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d))?\s*(?P<half>[ap])m\b(?:\s+\((?P<zone>[^)]+)\))?",
-    re.IGNORECASE,
+    r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d))?\s*(?P<half>[ap])m\b(?:\s+\((?P<zone>[^)]+)\))?"
 )
-_EPOCH = re.compile(r"\|(\d{10})\b")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def class_of(message: str, status: int = 0) -> Outcome:
@@ -78,7 +75,9 @@ def class_of(message: str, status: int = 0) -> Outcome:
         return Outcome.UNAVAILABLE
     if status not in (0, 400):  # 404: the server's text is not about the account
         return Outcome.AGENT_ERROR
-    return next((outcome for outcome, pattern in _TABLE if pattern.search(message)), Outcome.AGENT_ERROR)
+    return next(
+        (outcome for outcome, pattern in _WORDS if re.search(pattern, message, re.IGNORECASE)), Outcome.AGENT_ERROR
+    )
 
 
 def reset_time(message: str, ended_at: float, zone: str = "UTC") -> float | None:
@@ -87,9 +86,9 @@ def reset_time(message: str, ended_at: float, zone: str = "UTC") -> float | None
     The programs cut seconds off (14:11:42 is "2:11 PM"), so the end of that minute is meant:
     whoever comes at its beginning is refused once more, and spends an attempt on it.
     """
-    if epoch := _EPOCH.search(message):
+    if epoch := re.search(r"\|(\d{10})\b", message):
         return float(epoch[1])
-    match = _RESET.search(message)
+    match = re.search(_RESET, message, re.IGNORECASE)
     place = _zone((match["zone"] if match else None) or zone)
     if match is None or place is None or not 1 <= int(match["hour"]) <= 12:
         return None
@@ -121,7 +120,7 @@ def _zone(name: str) -> tzinfo | None:
 
 def one_line(text: str) -> str:
     """A message as one line for a person."""
-    return printable(" ".join(_COLOURS.sub("", text).split()), 500)
+    return printable(" ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split()), 500)
 
 
 def complaint(text: str, *noise: str) -> str:
