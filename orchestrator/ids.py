@@ -19,7 +19,7 @@ _SEQUENTIAL = re.compile(r"task_\d+\.yaml")
 _STATED = re.compile(rb"^id:[ ]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 # `id: `, `"id": "`, `{id: `, a comment between, as a block: what follows may be the id (a task has no tags and
 # anchors). A thousand files that only name it, as a dependency, are not parsed for it.
-_STATES = rb"\bid[\"']?\s*:\s*(?:(?:#[^\n]*\n|[|>][-+\d]*\s)\s*)*[\"']?"
+_STATES = re.compile(rb"\bid[\"']?\s*:\s*(?:(?:#[^\n]*\n|[|>][-+\d]*\s)\s*)*[\"']?([^\s\"'#,}]+)")
 FEW = 1000  # names in pending/: so many are all looked at for one new id, and for whether the queue is full
 MANY = 100  # new ids: for so many a folder with few names is listed, and not asked for each
 
@@ -134,25 +134,36 @@ def _used_by_lists(queue: Places) -> Callable[[str], bool]:
 
 
 def file_of(queue: Places, task_id: str) -> str:
-    """The name of the file in pending/ that is this task's; "" if none is.
+    """The name of the file in pending/ that is this task's; "" if none is."""
+    return files_of(queue, (task_id,)).get(task_id, "")
 
-    One that bears the id is looked at first, and nothing else. Only if it is not there, or states another id, all files
-    of other names are searched for this one: about a second for 100,000 of them.
+
+def files_of(queue: Places, wanted: Iterable[str]) -> dict[str, str]:
+    """Id → the name of the file in pending/ that is this task's, of those of these that wait.
+
+    One that bears the id is looked at first, and nothing else. Only for those that are not there, or state another id,
+    all files of other names are searched, once for all: about a second for 100,000 files.
     """
-    if id_problem(task_id):
-        return ""
-    folder = f"{queue.tasks}/{State.PENDING}"
-    for name in (f"{task_id}.yaml", f"{task_id}.yml"):
-        if plain.is_there(f"{folder}/{name}") and stated_by(f"{folder}/{name}") in ("", task_id):
-            return name
-    may_state = re.compile(_STATES + re.escape(task_id.encode()))
-    for name in queue.names(State.PENDING):
+    folder, found, left = f"{queue.tasks}/{State.PENDING}", {}, set()
+    for task_id in wanted:
+        for name in () if id_problem(task_id) else (f"{task_id}.yaml", f"{task_id}.yml"):
+            if plain.is_there(f"{folder}/{name}") and stated_by(f"{folder}/{name}") in ("", task_id):
+                found[task_id] = name
+                break
+            left.add(task_id)
+    left -= found.keys()
+    for name in queue.names(State.PENDING) if left else ():
         if _SEQUENTIAL.fullmatch(name) or not is_task_name(name):
             continue
         head = _head(f"{folder}/{name}")
-        if (may_state.search(head) and _id_in(head, name) == task_id) or _named_like(name, head) == task_id:
-            return name
-    return ""
+        may_state = any(match[1].decode("utf-8", "replace") in left for match in _STATES.finditer(head))
+        for task_id in ((_id_in(head, name) if may_state else ""), _named_like(name, head)):
+            if task_id in left:
+                found[task_id] = name
+                left.remove(task_id)
+        if not left:
+            break
+    return found
 
 
 def _named_like(name: str, head: bytes) -> str:

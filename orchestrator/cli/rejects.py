@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from orchestrator import ids, plain
@@ -33,24 +34,37 @@ def reason_of(path: str) -> str:
 def find(places: Places, task_id: str) -> tuple[str, str] | None:
     """(file, reason) of what was rejected under this id or file name, the last one; None if nothing was. What bears the
     name is looked for first; only if nothing does, the files are read."""
-    return by_name(places, task_id) or _last(places, lambda path: ids.stated_by(path) == task_id)
-
-
-def by_name(places: Places, task_id: str) -> tuple[str, str] | None:
-    """`find`, by names alone."""
-    return _last(places, lambda path: task_id in (name := os.path.basename(path), name.rpartition(".")[0]))
+    folder = f"{places.tasks}/{State.REJECTED}"
+    everything = places.names(State.REJECTED)
+    return _last(places, _by_word(everything).get(task_id, ())) or _last(
+        places, [name for name in everything if _has_reason(name) and ids.stated_by(f"{folder}/{name}") == task_id]
+    )
 
 
 def why(places: Places) -> Callable[[str], str]:
-    """Of an id, why what bore it was no task; "" if nothing did."""
-    return lambda task_id: f"rejected: {found[1]}" if (found := by_name(places, task_id)) else ""
+    """Of an id, why what bore it was no task; "" if nothing did. By names alone, which are listed once."""
+    words = functools.cache(lambda: _by_word(places.names(State.REJECTED)))
+    return lambda task_id: f"rejected: {found[1]}" if (found := _last(places, words().get(task_id, ()))) else ""
 
 
-def _last(places: Places, is_it: Callable[[str], bool]) -> tuple[str, str] | None:
+def _has_reason(name: str) -> bool:
+    return not name.endswith(".reason.txt")
+
+
+def _by_word(everything: Iterable[str]) -> dict[str, list[str]]:
+    """A file's name, and what stands before its ending → the names."""
+    found: dict[str, list[str]] = {}
+    for name in filter(_has_reason, everything):
+        for word in {name, name.rpartition(".")[0]}:
+            found.setdefault(word, []).append(name)
+    return found
+
+
+def _last(places: Places, bearers: Iterable[str]) -> tuple[str, str] | None:
     found = []
-    for name in places.names(State.REJECTED):
+    for name in bearers:
         path = f"{places.tasks}/{State.REJECTED}/{name}"
-        if not name.endswith(".reason.txt") and is_it(path) and os.path.lexists(f"{path}.reason.txt"):
+        if os.path.lexists(f"{path}.reason.txt"):
             with suppress(FileNotFoundError):
                 found.append((os.lstat(path).st_mtime_ns, path))
     return (max(found)[1], reason_of(max(found)[1])) if found else None

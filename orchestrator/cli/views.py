@@ -6,7 +6,7 @@ import heapq
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -39,6 +39,7 @@ class Views:
         self._waiting: Waiting | None = None
         self._agents: list[AgentView] = []
         self._states: dict[str, State | None] = {}  # as they were when first asked for
+        self._rejected = rejects.why(self.queue)
         self.invalid: dict[str, str] = {}  # file name in pending/ → why it will be rejected
 
     # -- agents -----------------------------------------------------------------------------
@@ -72,14 +73,15 @@ class Views:
 
     def state_of(self, task_id: str) -> State | None:
         """A task's folder; of an archived one, the folder it was in."""
-        if task_id not in self._states:  # many of a page may wait for the same one
-            state = self.queue.ended_as(task_id)
-            if state is None and (
-                task_id in self._waiting.by_id if self._waiting else ids.file_of(self.queue, task_id)
-            ):
-                state = State.PENDING
-            self._states[task_id] = state
+        self._look_up((task_id,))
         return self._states[task_id]
+
+    def _look_up(self, wanted: Iterable[str]) -> None:
+        """What `state_of` will be asked: one search of what waits for all of it."""
+        new = {one: self.queue.ended_as(one) for one in wanted if one not in self._states}
+        lost = [one for one, state in new.items() if state is None]
+        waits = self._waiting.by_id if self._waiting else ids.files_of(self.queue, lost)
+        self._states |= new | {one: State.PENDING for one in lost if one in waits}
 
     def entry(self, task_id: str) -> Entry | None:
         """One waiting task, read alone; None if it does not wait."""
@@ -89,7 +91,7 @@ class Views:
 
     def why(self, entry: Entry, agents: list[AgentView]) -> str:
         """Why a waiting task does not run."""
-        reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, rejects.why(self.queue))
+        reason = router.why_waiting(entry, agents, self.now, self.state_of, clock, self._rejected)
         if reason == "starts next":
             return halted(self.root) or reason if dispatcher(self.root) else "no dispatcher runs ('orchestrate start')"
         return reason
@@ -108,8 +110,10 @@ class Views:
         end = min(offset + limit + 1, 1 << 60) if limit else 1 << 60
         rows = list(islice(filter(keep, self._live(states)), end))
         agents = self.agents() if rows else []
-        for row in (one for one in rows if isinstance(one["reason"], Entry)):  # of those that are shown alone
-            row["reason"] = self.why(row["reason"], agents)
+        waits = [(row, row["reason"]) for row in rows if isinstance(row["reason"], Entry)]
+        self._look_up(one for _, entry in waits for one in entry.unmet)
+        for row, entry in waits:  # of those that are shown alone
+            row["reason"] = self.why(entry, agents)
         if len(rows) < end and (past := self._past(states, 0 if keep else end - len(rows))):
             found = list(filter(keep, past))
             newest = sorted(range(len(found)), key=lambda place: (-runs.epoch(found[place]["since"]), -place))
@@ -132,9 +136,9 @@ class Views:
         for task_id in self.queue.ids(State.ASSIGNED) if "running" in states else ():
             path = self.queue.path(State.ASSIGNED, task_id)
             reason, said = self._who(task_id)
-            task = self.task_at(path, task_id)
             since = runs.epoch(flat(self.queue.assignment_path(task_id, said[0])).get("assigned_at"))
-            yield {**self._row("running", task, since, reason), "agent": said[1], "agent_id": said[0]}
+            row = self._row("running", self.task_at(path, task_id), since, reason)
+            yield {**row, "agent": said[1], "agent_id": said[0]}
 
     def _waits(self, entry: Entry) -> dict[str, Any]:
         return {**self._row("pending", entry.task, entry.arrival, "", priority=entry.priority), "reason": entry}
@@ -256,14 +260,13 @@ class Views:
         home = self.home(task_id)
         task = self.task_at(path, re.sub(r"[^\w.-]", "_", task_id) or "task")
         result = history.result_of(home, task_id, state) if state in ENDED else None
-        attempts = [self._run(home, task_id, number) for number in home.run_numbers(task_id)]
         return {
             "task_id": task_id,
             "state": "running" if state is State.ASSIGNED else str(state),
             "reason": self.reason(task_id, state, path),
             "file": os.path.relpath(path, self.root),
             "task": task.words(),
-            "runs": attempts,
+            "runs": [self._run(home, task_id, number) for number in home.run_numbers(task_id)],
             "result": os.path.relpath(home.result_path(state, task_id), self.root)
             if state in ENDED and os.path.exists(home.result_path(state, task_id))
             else None,
@@ -279,13 +282,12 @@ class Views:
         is_worker = record is not None and not is_slot(record.agent_id)
         alive = history.holder(self.queue, task_id)[2] == number if is_worker else runs.is_alive(folder)
         started = (result.started_at if result else 0.0) or (record.started_at if record else 0.0)
-        ended = result.completed_at if result else self.now
         return {
             "run": number,
             "agent": result.agent_type if result else record.agent_type if record else "",
             "agent_id": result.agent_id if result else record.agent_id if record else "",
             "started_at": runs.utc(started) if started else "",
-            "seconds": round(max(0.0, ended - started), 1) if started else 0,
+            "seconds": round(max(0.0, (result.completed_at if result else self.now) - started), 1) if started else 0,
             "status": str(result.status) if result else "running" if alive else "not judged yet",
             "percent": percent,
             "finding": finding,

@@ -143,6 +143,27 @@ def test_a_page_of_tasks_that_wait_for_one_that_is_nowhere_reads_each_once(
     assert len(rows) == 40 and all("gone" in reason for reason in rows) and parsed == []
 
 
+def test_what_a_page_waits_for_is_searched_once_for_all_of_it(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator.cli import views
+
+    monkeypatch.setattr(views, "IN_ORDER", 10)  # so that they are not all read
+    for number in range(30):
+        content = f"description: x\ndependencies: [gone_{number}, was_{number}, d{number}]\n"
+        write(f"{queue.tasks}/pending/a{number:02d}.yaml", content)
+        write(f"{queue.tasks}/pending/drop_{number:02d}.yaml", f"id: d{number}\ndescription: x\n")
+        write(f"{queue.tasks}/rejected/was_{number}.yaml", "x")
+        write(f"{queue.tasks}/rejected/was_{number}.yaml.reason.txt", f"was_{number}.yaml: no task\n")
+    looked: list[str] = []
+    head, names = ids._head, places.Places.names
+    monkeypatch.setattr(ids, "_head", lambda path: looked.append(path) or head(path))
+    monkeypatch.setattr(places.Places, "names", lambda self, state: looked.append(str(state)) or names(self, state))
+    rows = Views(queue.root).page({"pending"}, None, 0, 30)[0]
+    assert [row["reason"] for row in rows] == [
+        f"waits for d{n} (waiting), gone_{n} (no such task), was_{n} (rejected: no task)" for n in range(30)
+    ]
+    assert len(looked) == len(set(looked)) + 1  # pending/ is listed for the page, too
+
+
 def test_tasks_are_listed_without_a_search_for_each_file(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(40):
         write(f"{queue.tasks}/pending/drop_{number:02d}.yaml", f"id: d{number}\ndescription: x\n")
