@@ -49,7 +49,7 @@ def view(root: str) -> dict[str, object]:
     """Everything that `status` shows, as plain values."""
     queue = Places(root)
     now = time.time()
-    running = []
+    running: list[dict[str, Any]] = []
     for task_id, names in sorted(queue.assignments().items()):
         said = flat(f"{queue.tasks}/{State.ASSIGNED}/{names[-1]}")
         run = int(said.get("run", "0") or 0)
@@ -69,6 +69,10 @@ def view(root: str) -> dict[str, object]:
                 "finding": finding,
             }
         )
+    slots = [row["agent_id"] for row in running]
+    for row in running:  # a slot goes on before its last task has moved on
+        is_shared = is_slot(row["agent_id"]) and slots.count(row["agent_id"]) > 1
+        row["ending"] = is_shared and os.path.exists(f"{queue.run_folder(row['task_id'], row['run'])}/exit")
     counts = {str(state): queue.count(state) for state in State}
     review = [
         {"task_id": one, "reason": flat(queue.result_path(State.REVIEW, one)).get("reason", "")}
@@ -83,7 +87,7 @@ def view(root: str) -> dict[str, object]:
         "unread": halted(root, "unread") or None,
         "counts": counts,
         "running": running,
-        "agents": _agents(root, [str(row["agent_type"]) for row in running], lacks.get("missing", {}), now),
+        "agents": _agents(root, running, lacks.get("missing", {}), now),
         "review": review,
         "stranded": {"count": lacks.get("count", 0), "tasks": lacks.get("tasks", {})},
     }
@@ -144,8 +148,8 @@ def _local(moment: str) -> str:
     return time.strftime("%b %d %H:%M:%S", time.localtime(seconds))
 
 
-def _agents(root: str, busy: list[str], missing: dict[str, str], now: float) -> list[dict[str, object]]:
-    slots = (dispatcher(root) or {}).get("agents") or dict.fromkeys(busy, 0)
+def _agents(root: str, running: list[dict[str, Any]], missing: dict[str, str], now: float) -> list[dict[str, object]]:
+    slots = (dispatcher(root) or {}).get("agents") or {row["agent_type"]: 0 for row in running}
     assert isinstance(slots, dict)
     rows: list[dict[str, object]] = []
     for name, count in slots.items():
@@ -156,7 +160,8 @@ def _agents(root: str, busy: list[str], missing: dict[str, str], now: float) -> 
             {
                 "name": name,
                 "slots": count,
-                "busy": busy.count(name),
+                "busy": sum(row["agent_type"] == name and not row["ending"] for row in running),
+                "ending": sum(row["agent_type"] == name and row["ending"] for row in running),
                 "paused_until": until if current else None,
                 "reason": pause.get("reason", "") if current else "",
                 "missing": missing.get(name),
@@ -202,12 +207,13 @@ def show(root: str, as_json: bool) -> int:
     for row in found["agents"]:  # type: ignore[attr-defined]
         until = paint.bad(f"paused until {_local(row['paused_until'])}") if row["paused_until"] else ""
         of = f" of {row['slots']}" if row["slots"] else ""
+        ends = f", {row['ending']} ending" if row["ending"] else ""
         paused = f"  {until} ({row['reason']}); '{_RESUME} {row['name']}' ends that" if until else ""
         lacks = f"  {paint.bad(row['missing'])}" if row["missing"] else ""
-        print("agent       " + fold(f"{row['name']}: {row['busy']}{of} busy{lacks or paused}", 12))
+        print("agent       " + fold(f"{row['name']}: {row['busy']}{of} busy{ends}{lacks or paused}", 12))
     for row in found["running"]:  # type: ignore[attr-defined]
         on = "on " if is_slot(row["agent_id"]) else ""
-        far = how_far(row["percent"], row["finding"])
+        far = ", ending" if row["ending"] else how_far(row["percent"], row["finding"])
         where = f"{row['agent_type']} {on}{row['agent_id']}, run {row['run']}{far}"
         quiet = float(row["quiet_seconds"])
         silent = f"  {paint.warm(f'quiet for {span(quiet)}')}" if quiet > STALE_SECONDS else ""

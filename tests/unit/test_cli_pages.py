@@ -10,7 +10,7 @@ from helpers import write
 from typer.testing import CliRunner
 
 from orchestrator.archive import archive
-from orchestrator.cli import base, commands, looks
+from orchestrator.cli import base, commands, looks, status
 from orchestrator.cli.pages import print_task
 from orchestrator.cli.stopping import cancel_task
 from orchestrator.cli.views import Views
@@ -148,3 +148,19 @@ def test_a_task_cancelled_before_it_ran_or_in_review_keeps_its_title(queue: Spoo
         cancel_task(queue.root, folder)
         result = read_result(queue.result_path(State.FAILED, folder))
         assert result is not None and result.title == "Fix the login"
+
+
+def test_a_slot_that_went_on_before_its_last_task_moved_is_busy_once(
+    queue: Spool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task_id, slot in (("old", 1), ("new", 1), ("other", 2), ("just_ended", 3)):
+        write(queue.path(State.ASSIGNED, task_id), "description: x\n")
+        note = f"agent_id: agent_0{slot}\nagent_type: shell\nrun: 1\n"
+        write(queue.assignment_path(task_id, f"agent_0{slot}"), note)
+        write(f"{queue.run_folder(task_id, 1)}/alive", "")
+    for task_id in ("old", "just_ended"):  # of the second, nobody has the slot yet
+        write(f"{queue.run_folder(task_id, 1)}/exit", "0")
+    assert status.show(queue.root, as_json=False) == 0
+    said = capsys.readouterr().out
+    assert "shell: 3 busy, 1 ending\n" in said and "4 running" in said
+    assert [line.split()[1] for line in said.splitlines() if "run 1, ending" in line] == ["old"]
