@@ -20,6 +20,7 @@ from orchestrator.writing import to_yaml
 BEAT_SECONDS = 10.0  # between two beats of the dispatcher
 NOBODY = "every agent is down: "
 MOST_SECONDS = 30.0  # between two attempts to start something, after a start failed for lack of room
+LOOK_SECONDS = 0.1  # between two looks for room, while there is some: each takes and gives back what a start needs
 SPARE = 8  # pairs of descriptors: what a turn takes at once
 BLOCK = 2048  # bytes of the file
 
@@ -57,6 +58,9 @@ class Health:
         self._lack = ""  # why the last start failed
         self._again_at = 0.0  # lived seconds: when one is tried after that
         self._wait = 0.0
+        self._looked_at = -LOOK_SECONDS  # lived seconds
+        self._limits: LimitsConfig | None = None  # those of that look
+        self._reason = ""  # that this machine has no room, as it was then
         self.halted = ""  # why nothing is started; "" if all is well
         self._unread = ""  # which files of pending/ cannot be read now
         self.before = 0.0  # when the dispatcher before us last beat (epoch seconds)
@@ -98,7 +102,9 @@ class Health:
         """
         if not waits:
             self.started()
-        reason = no_room(self._folder, limits)
+        if self._reason or limits is not self._limits or lived - self._looked_at >= LOOK_SECONDS:
+            self._reason, self._limits, self._looked_at = no_room(self._folder, limits), limits, lived
+        reason = self._reason
         room = not reason and lived >= self._again_at
         if not reason and self._lack:
             reason = f"no room to start anything: {self._lack}; tried again and again"

@@ -66,7 +66,7 @@ def test_an_agent_that_does_not_start_rests_and_one_task_tries_it_before_the_oth
         root.drop(one, max_retries=0)
     root.start()
     until(lambda: "did not start 3 times in a row" in why(root, "a"), what=lambda: root.log)
-    assert [root.places(one) for one in ids] == [["pending"]] * 4, "nobody's attempts are spent on that"
+    until(lambda: [root.places(one) for one in ids] == [["pending"]] * 4, what="nobody's attempts are spent on that")
     assert root.result("a", 1)["status"] == "not_started" and root.result("a", 1)["counts"] is False
     assert "paused until" in why(root, "d") and "127" in why(root, "d")
     runs = sum(root.count(one) for one in ids)
