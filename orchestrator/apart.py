@@ -27,6 +27,7 @@ LEAST_FRESH = 1.0  # seconds: for so long an answer counts as what is there now
 MOST_FRESH = 30.0  # the same of one that took long
 AT_ONCE = 32  # files that are asked for at the same time, the slow ones not counted
 MOST = 256  # the slow ones counted: of a disk that does not answer at all, no more is asked
+END_SECONDS = 1.0  # for the process to end when it is not needed any more; one whose disk does not answer is left
 AGAIN_SECONDS = 1.0  # between two starts of the process
 # statfs(2): ext, xfs, btrfs, tmpfs, overlayfs, f2fs, zfs, bcachefs, jfs, vfat, exfat, ntfs3, ramfs, nilfs2
 _LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630, 0xF2F52010, 0x2FC12FC1, 0xCA451A4E, 0x3153464A,
@@ -250,8 +251,8 @@ class Apart(Near):
             self._socket = None
         self._received.clear()
         if self._process:
-            with suppress(subprocess.TimeoutExpired):  # it waits for its disk: it ends when that answers
-                self._process.wait(0.5)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
                 self._children.discard(self._process.pid)
             self._process = None
 

@@ -70,7 +70,10 @@ def test_what_is_read_apart_is_what_is_read_near(desk: Desk, tmp_path: os.PathLi
     assert kinds == {bytes, InvalidTask, FileNotFoundError, StillWritten}
 
 
-def test_a_reader_that_is_closed_leaves_no_process_behind(tmp_path: os.PathLike[str]) -> None:
+def test_a_reader_that_is_closed_leaves_no_process_behind(
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "END_SECONDS", 20.0)
     children: set[int] = set()
     desk = Desk(os.fspath(tmp_path), children)
     write(f"{tmp_path}/good.yaml", "description: x\n")
