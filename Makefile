@@ -66,7 +66,7 @@ cover: $(VENV)/test  ## the same with the coverage of the core, also of the proc
 
 # In memory where there is such a folder: what a disk costs is not looked for here.
 fast: $(VENV)/test  ## the inner ring: under ten seconds
-	@TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo "$${TMPDIR:-/tmp}") $(BIN)/python -m pytest -m "fast and not heavy" -n 2 $(ARGS)
+	@TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo "$${TMPDIR:-/tmp}") $(BIN)/python -m pytest -m "fast and not heavy" -n 2 tests/unit tests/house $(ARGS)
 
 check: $(VENV)/test  ## lint, types, import floors, docs in step with the code
 	@$(BIN)/ruff check .
