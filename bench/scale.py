@@ -173,7 +173,7 @@ def _looks(place: Place, length: int, times: int) -> list[tuple[str, list[float]
     place.start(root)
     until_read(root, LONGEST)
     time.sleep(2)
-    took = drops.drop(place, root, 100)
+    took = drops.drop(place, root, 200)
     ours, last = [*command(), "--root", root], f"t_{length:05d}"
     run_command("--root", root, "add", "x")  # compiles what has to be compiled
     argv = {"status": ["status"], "tasks": ["tasks"], "show": ["show", last], "why": ["why", last], "add": ["add", "x"]}

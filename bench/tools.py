@@ -249,10 +249,12 @@ def ended(root: str, task_id: str, state: str) -> None:
 
 
 def hold(root: str, count: int) -> None:
-    """So many that wait for a task which has failed, and one behind them that may run."""
+    """So many that wait for a task which has failed, and one behind them that may run; all on the disk: while that
+    writes what was made a moment ago, it keeps others waiting."""
     ended(root, "gate", "failed")
     fill(root, count, HELD)
     write(f"{root}/tasks/pending/zz_last.yaml", "description: the last\nrun: 'true'\n")
+    os.sync()
 
 
 def until_read(root: str, seconds: float = 60) -> None:
