@@ -88,6 +88,23 @@ class Log:
             return os.path.isdir(os.path.dirname(self.path))
 
 
+class ConfigFile:
+    """config.yaml, as a dispatcher reads it."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._stamp = config.stamp(root)
+
+    def load(self) -> config.Config:
+        """Raises InvalidConfig."""
+        self._stamp = config.stamp(self._root)
+        return config.load_and_keep(self._root)
+
+    def has_changed(self) -> bool:
+        """Since it was read; or tried to be: a broken one is told once."""
+        return config.stamp(self._root) != self._stamp
+
+
 def build(
     root: str,
     settings: config.Config,
@@ -95,14 +112,14 @@ def build(
     bell: Bell,
     listeners: list[Listener],
     subreaper: bool,
+    file: ConfigFile | None = None,
 ) -> Dispatcher:
-    """A dispatcher of this root, everything joined. Raises InvalidConfig."""
-    queue = Spool(root)
-
-    return Dispatcher(
+    """A dispatcher of this root, everything joined. `file`: which the settings are from. Raises InvalidConfig."""
+    queue, file = Spool(root), file or ConfigFile(root)
+    dispatcher = Dispatcher(
         queue,
         settings,
-        lambda: config.load_and_keep(root),
+        file.load,
         AgentRegistry(root, settings, sizes),
         Context(root),
         LocalLaunch(),
@@ -112,6 +129,15 @@ def build(
         subreaper,
         sizes=sizes,
     )
+
+    def who() -> list[str]:
+        if file.has_changed():
+            dispatcher.reload()
+        dispatcher.registry.look()
+        return dispatcher.registry.names()
+
+    dispatcher.intake.who = who
+    return dispatcher
 
 
 def announce(dispatcher: Dispatcher) -> None:
@@ -146,14 +172,15 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
     try:
         queue = Spool(root)
         queue.make_folders()
-        settings = config.load_and_keep(root)
+        file = ConfigFile(root)
+        settings = file.load()
         disk.relax(settings.durability == "relaxed")
         log = Log(f"{queue.own}/dispatcher.log", settings.log_level, front)
         bell = Bell()
         notes = Notes(bell)
         journal = Journal(f"{queue.own}/events")
         listeners: list[Listener] = [log, journal]
-        dispatcher = build(root, settings, sizes, bell, listeners, process.become_subreaper())
+        dispatcher = build(root, settings, sizes, bell, listeners, process.become_subreaper(), file)
         children = dispatcher.supervisor.not_ours
         listeners.append(Alerts(root, lambda: dispatcher.config.alerts, children, dispatcher.tell))
         announce(dispatcher)

@@ -226,21 +226,28 @@ def load(root: str) -> Config:
         raise InvalidConfig(f"{path}: {error}") from None
 
 
+def stamp(root: str) -> list[int]:
+    """What another version of config.yaml has not; [] if there is none."""
+    try:
+        status = os.stat(f"{root}/config.yaml")
+    except OSError:
+        return []
+    return [status.st_mtime_ns, status.st_size, status.st_ino]
+
+
 def load_and_keep(root: str) -> Config:
     """`load`, and a compiled copy of it for `load_or_last` and the fast commands. Raises InvalidConfig."""
-    path = f"{root}/config.yaml"
-    try:
-        status = os.stat(path)  # before it is read: a later version has another stamp
-    except OSError:
-        return load(root)
+    found = stamp(root)  # before it is read: a later version has another
     config = load(root)
+    if not found:
+        return config
     # Not env, nor where alerts go: both may hold keys, and this file is as readable as any other.
     shown = config._replace(
         agents={name: agent._replace(env={}) for name, agent in config.agents.items()},
         alerts=config.alerts._replace(notify=()),
     )
     kept = {
-        "stamp": [status.st_mtime_ns, status.st_size, status.st_ino],
+        "stamp": found,
         "brief": brief(config),
         "config": stated(shown),
     }

@@ -146,6 +146,24 @@ def test_hup_takes_up_a_changed_config_and_refuses_a_broken_one(root: Driver) ->
     assert root.pid == pid and living(pid) and "Traceback" not in root.log
 
 
+def test_a_task_for_an_agent_that_was_just_written_into_the_config_is_done(root: Driver) -> None:
+    root.configure({"fake": {"command": AGENT}})
+    root.start()
+    root.configure({"fake": {"command": AGENT}, "fresh": {"command": AGENT}})
+    root.drop("one", "@say well", preferred_agent="fresh")
+    root.reach("completed", "one")
+    assert root.result("one")["agent_type"] == "fresh"
+    refused = root.root / "tasks/rejected"
+    for task_id in ("two", "three", "four"):  # the broken one is told once
+        root.drop(task_id, "@say well", preferred_agent="nobody")
+        until(lambda task_id=task_id: (refused / f"{task_id}.yaml.reason.txt").exists())
+        if task_id == "two":
+            (root.root / "config.yaml").write_text("agents: {fake: {comand: x}}\n")
+    root.drop("five", "@say well", preferred_agent="fresh")
+    root.reach("completed", "five")
+    assert root.log.count("config.yaml taken up") == root.log.count("the old settings stay") == 1
+
+
 def test_after_a_reload_the_agents_that_are_shown_are_the_new_ones(root: Driver) -> None:
     pid = root.start()
     root.configure({"fake": {"command": AGENT, "max_instances": 2}, "extra": {"command": AGENT}})

@@ -25,7 +25,9 @@ def whole(folder: str) -> int:
 def test_many_are_on_the_disk_before_they_have_names_and_their_names_before_anyone_is_told(
     queue: Spool, monkeypatch: pytest.MonkeyPatch, is_whole: bool
 ) -> None:
-    seen: list[tuple[str, int, int]] = []  # what is synced, how many have names by then, how many whole drafts there are
+    seen: list[
+        tuple[str, int, int]
+    ] = []  # what is synced, how many have names by then, how many whole drafts there are
 
     def note(what: str) -> None:
         drafts = [read(f"{queue.tasks}/.drafts/{name}") for name in os.listdir(f"{queue.tasks}/.drafts")]
