@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from orchestrator import config, history, progress, runs
+from orchestrator import config, history, ids, progress, runs
 from orchestrator.errors import InvalidTask, NotFound, OrchestrateError
 from orchestrator.names import PRIORITIES, count_problem, natural, nearest, printable
 from orchestrator.places import is_slot, is_task_name
@@ -18,7 +19,7 @@ from orchestrator.runs import epoch, utc
 from orchestrator.spool import Spool
 from orchestrator.states import ENDED, Priority, State
 from orchestrator.task import Task, parse
-from orchestrator.waiting import Entry, Waiting, stamp_of
+from orchestrator.waiting import FRESH, Entry, Waiting, stamp_of
 
 STATUSES = ("pending", "assigned", "running", "completed", "failed", "review")
 IN_ORDER = 1000  # of so many that wait all are read, to list them as they would be served; more are listed by name
@@ -135,15 +136,17 @@ class Looking(Spool):
     def index(self, now: float, invalid: dict[str, str] | None = None) -> Waiting:
         """pending/, read as the dispatcher reads it, touching nothing. What is no task goes to `invalid`: the name of
         its file → why it will be rejected."""
-        return self.index_of((entry.name for entry in self.pending_files()), now, invalid)
+        ran = None if self.few_files(IN_ORDER) else self.ran()
+        return self.index_of((entry.name for entry in self.pending_files()), now, invalid, None, ran)
 
     def index_of(
         self, names: Iterable[str], now: float, invalid: dict[str, str] | None = None,
-        settings: config.QueueConfig | None = None,
+        settings: config.QueueConfig | None = None, ran: Container[str] | None = None,
     ) -> Waiting:  # fmt: skip
-        """`index`, of these files alone. `settings`: if they have been read already."""
+        """`index`, of these files alone. `settings`: if they have been read; `ran`: if they have been listed."""
         settings = settings or config.load_or_last(self.root)[0].queue
         waiting = Waiting(settings.promote_low_after_minutes * 60)
+        ended_as = functools.cache(self.ended_as)  # many may wait for the same one
         for name in names:
             path = f"{self.tasks}/{State.PENDING}/{name}"
             try:
@@ -156,8 +159,9 @@ class Looking(Spool):
                     invalid[name] = str(reason)
                 continue
             priority = settings.default_priority if task.priority is None else task.priority
-            one = Entry(task, name, status.st_mtime, stamp_of(status), priority, history.attempts(self, task.id))
-            waiting.put(one, [d for d in task.dependencies if self.ended_as(d) is not State.COMPLETED], now)
+            attempt = FRESH if ran is not None and task.id not in ran else history.attempts(self, task.id)
+            one = Entry(task, name, status.st_mtime, stamp_of(status), priority, attempt)
+            waiting.put(one, [d for d in task.dependencies if ended_as(d) is not State.COMPLETED], now)
         return waiting
 
     def beside(self, name: str, now: float, invalid: dict[str, str] | None = None) -> Waiting:
@@ -169,7 +173,7 @@ class Looking(Spool):
 
     def few_files(self, most: int) -> bool:
         """Whether not more than so many files wait; of more, no more are looked at."""
-        return sum(1 for _ in islice(self.pending_files(), most + 1)) <= most
+        return next(islice(self.pending_files(), most, None), None) is None
 
     def by_name(self) -> Iterator[str]:
         """The names of the files that wait, in the order of names; who takes the first few pays for few."""
@@ -222,8 +226,6 @@ class Looking(Spool):
         """Its file; in pending/ it may bear another name than its id."""
         path = self.path(state, task_id)
         if state is State.PENDING and not os.path.lexists(path):
-            from orchestrator import ids
-
             path = f"{self.tasks}/{state}/{ids.file_of(self, task_id) or f'{task_id}.yaml'}"
         return path
 

@@ -170,6 +170,13 @@ class Places:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def ran(self) -> set[str]:
+        """Ids of the tasks that have runs."""
+        try:
+            return set(os.listdir(self.runs))
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+
     def run_numbers(self, task_id: str) -> list[int]:
         """The attempts made so far, oldest first."""
         try:

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -20,9 +20,11 @@ from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.registry import wants
 from orchestrator.roster import Roster
 from orchestrator.spool import Spool, is_task_name
-from orchestrator.states import State
+from orchestrator.states import ENDED, State
 from orchestrator.task import ALIASES, FIELDS, parse
 from orchestrator.writing import Value
+
+MANY = 100  # files: for so many, what has their ids is asked one by one
 
 TEMPLATE = """\
 # yaml-language-server: $schema={schema}
@@ -175,12 +177,15 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
     queue, given = Spool(root), bool(paths)
     if not paths:
         folder = f"{queue.tasks}/{State.PENDING}"
-        paths = sorted(os.path.relpath(entry.path) for entry in queue.pending_files()) if os.path.isdir(folder) else []
+        shown = os.path.relpath(folder)
+        paths = sorted(f"{shown}/{entry.name}" for entry in queue.pending_files()) if os.path.isdir(folder) else []
         paths = [*paths, *([os.path.relpath(f"{root}/config.yaml")] if os.path.exists(f"{root}/config.yaml") else [])]
     problems: list[tuple[str, str]] = [] if given else _specialists(root)
     seen: dict[str, str] = {}
     edges: dict[str, tuple[str, ...]] = {}
     names = _agent_names(root)
+    used = _used if len(paths) <= MANY else _used_among(queue)
+    awaited: set[str] = set()  # by those that were seen
     for path in paths:
         try:
             if os.path.basename(path) == "config.yaml":
@@ -192,13 +197,14 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
             if task.id in seen:
                 raise InvalidTask(f"has the id of {printable(seen[task.id])} ({task.id})")
             seen[task.id], edges[task.id] = path, task.dependencies
-            if problem := _used(queue, task.id, path):
+            awaited.update(task.dependencies)
+            if problem := used(queue, task.id, path):
                 raise InvalidTask(problem)
             if task.preferred_agent and names and (problem := wants(names, task.preferred_agent)):
                 raise InvalidTask(f"preferred_agent: {problem}")
             if problem := missing_files(root, task.context_files, task.context_required, task.dependencies):
                 raise InvalidTask(problem)
-            if path_of_cycle := _cycle(task.id, edges):
+            if task.id in awaited and (path_of_cycle := _cycle(task.id, edges)):
                 raise InvalidTask(f"closes a cycle of dependencies: {' → '.join(path_of_cycle)}")
         except (InvalidTask, InvalidConfig) as reason:
             problems.append((path, str(reason).removeprefix(f"{os.path.abspath(path)}: ")))
@@ -217,6 +223,13 @@ def _used(queue: Spool, task_id: str, path: str) -> str:
     if not kept or plain.same(path, kept):
         return ""
     return f"{task_id} exists already ({os.path.relpath(kept, queue.root)}); give this one an id of its own"
+
+
+def _used_among(queue: Spool) -> Callable[[Spool, str, str], str]:
+    """`_used`, for many: what has left pending/ is listed once."""
+    folders = [f"{queue.tasks}/{state}" for state in (State.ASSIGNED, *ENDED)] + queue.archives()
+    left = {name for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)}
+    return lambda queue, task_id, path: _used(queue, task_id, path) if f"{task_id}.yaml" in left else ""
 
 
 def _check_config(path: str) -> None:

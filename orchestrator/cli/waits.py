@@ -42,13 +42,17 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
     bar = _bar(len(names)) if sys.stdout.isatty() and not quiet else None
     try:
         while True:
-            for one in [name for name in names if name not in rows]:
-                if row := _ended(queue, one):
+            began_at = time.monotonic()
+            left = [name for name in names if name not in rows]
+            here = _here(queue, left) if len(left) > MANY else ()
+            for one in left:
+                if one not in here and (row := _ended(queue, one)):
                     rows[one] = row
                     code = code if row["state"] == State.COMPLETED else 1
                     _say(row, bar, quiet)
             left = [name for name in names if name not in rows]
             now = time.monotonic()
+            took = now - began_at
             if not left:
                 return code, [rows[name] for name in names]
             if now >= look_at and (timeout is None or len(left) <= MANY):
@@ -72,7 +76,7 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
                 agents = views.agents()
                 now_of = _now if len(left) <= MANY else _state
                 return 124, [rows.get(name) or _row(name, *now_of(views, agents, name)) for name in names]
-            time.sleep(LOOK_SECONDS)
+            time.sleep(max(LOOK_SECONDS, took))
     finally:
         if bar is not None:
             bar.stop()
@@ -80,6 +84,13 @@ def wait_for(root: str, wanted: list[str], timeout: float | None = None, quiet: 
 
 def _row(task_id: str, state: str, reason: str) -> Row:
     return {"task_id": task_id, "state": state, "reason": reason}
+
+
+def _here(queue: Spool, names: list[str]) -> set[str]:
+    """Those of very many that wait or run, and so have not ended: from names, and one search for those of other names."""
+    files = {*queue.names(State.PENDING), *queue.names(State.ASSIGNED)}
+    here = {one for one in names if f"{one}.yaml" in files}
+    return here | ids.files_of(queue, [one for one in names if one not in here]).keys()
 
 
 def _ended(queue: Spool, task_id: str) -> Row | None:
