@@ -165,6 +165,20 @@ class LitequeueSynced(Litequeue):
     synced = True
 
 
+@kind("litequeue, synced, one transaction")
+class LitequeueAtOnce(LitequeueSynced):
+    """All puts in one transaction of its own, which is durable as a whole."""
+
+    @classmethod
+    def put(cls, folder: str, numbers: Sequence[int]) -> float:
+        queue = cls.queue(folder)
+        begun = time.perf_counter()
+        with queue.transaction():
+            for number in numbers:
+                queue.put(str(number))
+        return time.perf_counter() - begun
+
+
 @kind("persist-queue")
 class Persist:
     """SQLiteAckQueue with SQLite's default, synchronous=FULL; four threads, as its claims are exact in one process only."""

@@ -79,6 +79,8 @@ def _guaranteed(kept: dict[str, Any]) -> list[str]:
         lines += [f"| | {group[0]['unit']} | ours is | must reach | {' | '.join(names)} |"]
         lines += ["|---" * (4 + len(names)) + "|"]
         durable = "not synced" if "relaxed" in what else "yes"
+        if kept["figures"][0]["row"] == "submit":
+            durable = f"{'all' if 'at once' in what else 'each'}, when the call returns"
         lines.append(
             f"| **orchestrate** | {_said(group[0]['ours'], '')} | | | {durable} |{' yes |' * (len(names) - 1)}"
         )

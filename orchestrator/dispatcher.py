@@ -132,7 +132,7 @@ class Dispatcher:
         self.hands.look(self.config.limits.grace_seconds, lived)
         self.keep()
         self.supervisor.add_all(self.recovery.take_up(wall, {live.id for live in self.supervisor}))
-        self.watcher.keep()
+        self.intake.is_told = self.watcher.keep()
         self.watch.look(lived)
         self.registry.look()
         self.intake.agents = self.registry.names()

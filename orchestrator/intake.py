@@ -24,7 +24,7 @@ from orchestrator.waiting import Entry, stamp_of
 
 BAD_LIMIT = 3  # of those that are to be put aside, in one go: then what waits has its turn
 AHEAD = 4  # tasks that are read again for a claim at the same time, where that takes long
-EDITS_SECONDS = 60.0  # between two looks at what waits, there
+EDITS_SECONDS = 60.0  # between two looks at each file that waits, where that is not cheap, or events tell of changes
 SILENT = "its disk does not answer; the others go on, and it is taken up when that does, if it is not moved away"
 FEW = 20  # files that are read at once, in whatever order they came; of more the most urgent first
 
@@ -36,7 +36,8 @@ class Intake(Arrivals):
     looks now and then. What is not kept of a task is read again just before its claim."""
 
     _counted = False  # what lay there at the start, and told
-    _edits_at = 0.0  # when what waits is looked at again, if that is not cheap (epoch seconds)
+    _edits_at = 0.0  # when each file that waits is looked at again (epoch seconds)
+    is_told = False  # whether events tell of changes; of what has gone they do not
 
     @cached_property
     def survey(self) -> Survey:
@@ -105,6 +106,7 @@ class Intake(Arrivals):
 
     def reconsider(self, now: float) -> None:
         """A person may have said `retry` for what waits for its next attempt; or the clock was set back."""
+        self._edits_at = 0.0
         for entry in [one for one in self.waiting if one.attempt.not_before > now]:
             entry.attempt = self._attempts(entry.id, now)
             self.waiting.postpone(entry.id, 0.0, now)
@@ -160,8 +162,11 @@ class Intake(Arrivals):
         known = list(self.waiting)
         unseen = self._backlog.unseen = []  # a look that the disk did not let end left some
         there: set[str] = set()
+        kept = 0
         for count, found in enumerate(self.queue.pending_files()):
-            if found.name not in self._backlog and self.waiting.named(found.name) is None:
+            if self.waiting.named(found.name) is not None:
+                kept += 1
+            elif found.name not in self._backlog:
                 unseen.append(found.name)
             if self.silent and found.name in self.silent:
                 there.add(found.name)
@@ -177,8 +182,11 @@ class Intake(Arrivals):
         while unseen:
             self._glance(unseen.pop(), Place.FOUND, now)
             yield
-        if self.reader.is_apart:  # and looked at before its claim
-            known, self._edits_at = ([], self._edits_at) if now < self._edits_at else (known, now + EDITS_SECONDS)
+        is_known = self.is_told and kept >= len(known)
+        if now < self._edits_at and (is_known or self.reader.is_apart):  # and looked at before its claim
+            known = []
+        else:
+            self._edits_at = now + EDITS_SECONDS
         for entry in known:
             if self.waiting.by_id.get(entry.id) is entry and self._changed(entry.name, now):
                 self._glance(entry.name, Place.NEWS, now)

@@ -194,11 +194,12 @@ class Watcher:
         self._inode = 0
         self._problem = ""
 
-    def keep(self) -> None:
-        """Start watching, or start again if the folder was deleted and made anew. Raises OSError if it is not there."""
+    def keep(self) -> bool:
+        """Start watching, or start again if the folder was deleted and made anew; whether it was watched since the last
+        call. Raises OSError if it is not there."""
         inode = os.stat(self._folder).st_ino
         if self._source is not None and inode == self._inode and not self._source.is_over():
-            return
+            return True
         self.stop()
         try:
             self._source = Incoming(self._folder) if self._kernel else Told(self._folder, self._bell)
@@ -207,6 +208,7 @@ class Watcher:
             before, self._problem = self._problem, str(error.strerror)
             if before != self._problem:
                 self._tell(f"file events are off ({error.strerror}); new files are found every few seconds")
+        return False
 
     def take(self) -> set[str]:
         """The names of files touched since the last call."""

@@ -198,6 +198,43 @@ def test_a_later_look_at_everything_goes_in_slices_finds_all_changes_and_reads_n
     assert not desk.intake.waiting.by_id["waits"].unmet
 
 
+def test_while_events_tell_of_changes_each_that_waits_is_looked_at_once_a_minute(
+    desk: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes and what goes is found at each look; a change that no event told of within a minute."""
+    desk.intake.is_told = True
+    for name in ("one", "two", "three"):
+        desk.drop(name)
+
+    def look(later: float) -> set[str]:
+        """At which of the files that wait."""
+        looked: set[str] = set()
+        status = desk.intake.reader.status
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                desk.intake.reader, "status", lambda name, *rest: (looked.add(name[:-5]), status(name, *rest))[1]
+            )
+            desk.intake.look(None, now + later)
+            while desk.intake.go_on(now + later):
+                pass
+        return looked
+
+    now, every = time.time(), {"one", "two", "four"}
+    look(0)
+    desk.drop("two", "description: x\npriority: high\n")
+    assert look(5) == set() and desk.intake.waiting.by_id["two"].priority is not Priority.HIGH
+    desk.drop("four")
+    assert "one" not in look(10) and "four" in desk.waiting
+    os.unlink(f"{desk.queue.tasks}/pending/three.yaml")
+    assert "one" in look(15) and desk.waiting == every
+    assert desk.intake.waiting.by_id["two"].priority is Priority.HIGH
+    assert look(20) == look(70) == set() and look(80) == every
+    desk.intake.reconsider(now + 81)  # the clock was set back, perhaps
+    assert look(82) == every and look(83) == set()
+    desk.intake.is_told = False
+    assert look(84) == every
+
+
 def test_a_look_that_the_disk_did_not_let_end_is_made_again(desk: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = desk.fill()
     pending_files = desk.queue.pending_files

@@ -92,13 +92,12 @@ def test_without_a_descriptor_it_says_so_once_and_tries_again(folder: Path, bell
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
-        watcher.keep()
-        watcher.keep()
+        assert not watcher.keep() and not watcher.keep()
         assert watcher.take() == set() and watcher.descriptors() == ()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert told == ["file events are off (Too many open files); new files are found every few seconds"]
-    watcher.keep()
+    assert not watcher.keep() and watcher.keep()  # whether it was watched before the call
     (folder / "one.yaml").write_text("x")
     assert watcher.take() == {"one.yaml"} and len(told) == 1
     watcher.stop()
