@@ -28,12 +28,13 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="NAME", action="append", choices=list(ROWS), help=f"one of: {', '.join(ROWS)}"
     )
+    parser.add_argument("--at", metavar="FOLDER", default="", help="work there, whatever disk that is")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     sys.path.insert(0, REPOSITORY)
     compileall.compile_dir(os.path.join(REPOSITORY, "orchestrator"), quiet=1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that `Place` is cleared
-    place = Place()
+    place = Place(options.at)
     where = machine(place)
     found: dict[str, list[Figure]] = {}
     problems: list[str] = []

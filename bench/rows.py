@@ -66,7 +66,7 @@ def idle(place: Place, quick: bool) -> list[Figure]:
     """Memory and CPU of a dispatcher that has nothing to do."""
     if not os.path.exists("/proc/self/status"):
         return [Figure("idle", "memory and CPU of the dispatcher", "", (), note="needs /proc")]
-    seconds = 10.0 if quick else 30.0
+    seconds = 10.0 if quick else 60.0  # in which each file that waits is looked at once, too
     full, bare = place.root(), place.root()
     hold(full, WAITING)
     pids = [place.start(root) for root in (full, bare)]
