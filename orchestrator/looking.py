@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import heapq
 import os
 import time
@@ -146,7 +145,7 @@ class Looking(Spool):
         """`index`, of these files alone. `settings`: if they have been read; `ran`: if they have been listed."""
         settings = settings or config.load_or_last(self.root)[0].queue
         waiting = Waiting(settings.promote_low_after_minutes * 60)
-        ended_as = functools.cache(self.ended_as)  # many may wait for the same one
+        ended: dict[str, State | None] = {}  # many may wait for the same one
         for name in names:
             path = f"{self.tasks}/{State.PENDING}/{name}"
             try:
@@ -161,7 +160,8 @@ class Looking(Spool):
             priority = settings.default_priority if task.priority is None else task.priority
             attempt = FRESH if ran is not None and task.id not in ran else history.attempts(self, task.id)
             one = Entry(task, name, status.st_mtime, stamp_of(status), priority, attempt)
-            waiting.put(one, [d for d in task.dependencies if ended_as(d) is not State.COMPLETED], now)
+            ended.update((d, self.ended_as(d)) for d in task.dependencies if d not in ended)
+            waiting.put(one, [d for d in task.dependencies if ended[d] is not State.COMPLETED], now)
         return waiting
 
     def beside(self, name: str, now: float, invalid: dict[str, str] | None = None) -> Waiting:

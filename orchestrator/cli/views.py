@@ -108,7 +108,7 @@ class Views:
         Of more than IN_ORDER tasks that wait, those of a page are read; they come in the order of their files' names.
         """
         end = min(offset + limit + 1, 1 << 60) if limit else 1 << 60
-        rows = list(islice(filter(keep, self._live(states)), end))
+        rows = list(islice(filter(keep, self._live(states, keep is not None)), end))
         agents = self.agents() if rows else []
         waits = [(row, row["reason"]) for row in rows if isinstance(row["reason"], Entry)]
         self._look_up(one for _, entry in waits for one in entry.unmet)
@@ -122,22 +122,23 @@ class Views:
             return rows[offset:] + [found[place] for place in sorted(taken)], more
         return rows[offset : end - 1], len(rows) >= end
 
-    def _live(self, states: set[str]) -> Iterator[dict[str, Any]]:
+    def _live(self, states: set[str], all_of_it: bool) -> Iterator[dict[str, Any]]:
         if "pending" in states:
             if self.queue.few_files(IN_ORDER):
                 yield from map(self._waits, self.waiting().in_order(self.now))
                 for name, reason in self.invalid.items():
                     yield self._bare("pending", printable(name), 0.0, f"will be rejected: {reason}")
             else:
+                ran = self.queue.ran() if all_of_it else None
                 for name in self.queue.by_name():
-                    yield from map(self._waits, self.queue.index_of([name], self.now, self.invalid, self.config.queue))
+                    found = self.queue.index_of([name], self.now, self.invalid, self.config.queue, ran)
+                    yield from map(self._waits, found)
                     if name in self.invalid:
                         yield self._bare("pending", printable(name), 0.0, f"will be rejected: {self.invalid[name]}")
         for task_id in self.queue.ids(State.ASSIGNED) if "running" in states else ():
-            path = self.queue.path(State.ASSIGNED, task_id)
             reason, said = self._who(task_id)
             since = runs.epoch(flat(self.queue.assignment_path(task_id, said[0])).get("assigned_at"))
-            row = self._row("running", self.task_at(path, task_id), since, reason)
+            row = self._row("running", self.task_at(self.queue.path(State.ASSIGNED, task_id), task_id), since, reason)
             yield {**row, "agent": said[1], "agent_id": said[0]}
 
     def _waits(self, entry: Entry) -> dict[str, Any]:
@@ -146,8 +147,8 @@ class Views:
     def _past(self, states: set[str], most: int) -> list[dict[str, Any]]:
         """What has ended, and what is no task, by state and name; the newest `most` (0: all), if that saves much."""
         names = [(state, name) for state in ENDED if str(state) in states for name in self.queue.ids(state)]
-        if "rejected" in states:
-            names += [(State.REJECTED, name) for name in sorted(rejects.names(self.queue))]
+        bad = sorted(rejects.names(self.queue)) if "rejected" in states else ()
+        names += [(State.REJECTED, name) for name in bad]
         if most and len(names) > most + IN_ORDER:
             age = heapq.nlargest(most, range(len(names)), key=lambda place: self._ended_at(*names[place]))
             names = [names[place] for place in sorted(age)]
@@ -231,8 +232,7 @@ class Views:
             return State.PENDING, f"{self.queue.tasks}/{State.PENDING}/{name}"
         if state is None and (rejected := rejects.find(self.queue, task_id)):
             return State.REJECTED, rejected[0]
-        state = self.queue.require(task_id)
-        return state, self.queue.path(state, task_id)
+        return (state := self.queue.require(task_id)), self.queue.path(state, task_id)
 
     def home(self, task_id: str) -> Places:
         """Where its files are: the spool, or a month of the archive, which is laid out like it."""
