@@ -106,7 +106,8 @@ def _scale(place: Place, lengths: tuple[int, ...], rounds: int, times: int) -> l
     for _ in range(rounds):
         for length in lengths:
             for what, value in _busy(place, length):
-                note(what, length, value)
+                if not what.startswith("memory"):  # it has not read all of them
+                    note(what, length, value)
     for length in lengths:
         for what, values in _looks(place, length, times):
             note(what, length, *values)
@@ -171,9 +172,10 @@ def _looks(place: Place, length: int, times: int) -> list[tuple[str, list[float]
     """So many that may not run yet, and a dispatcher that has read them: drops, and whole processes that look."""
     root = place.root(slots=4)
     hold(root, length)
-    place.start(root)
+    pid = place.start(root)
     until_read(root, LONGEST)
     time.sleep(2)
+    resident = memory(pid)[0]
     took = drops.drop(place, root, 200)
     ours, last = [*command(), "--root", root], f"t_{length:05d}"
     run_command("--root", root, "add", "x")  # compiles what has to be compiled
@@ -183,6 +185,7 @@ def _looks(place: Place, length: int, times: int) -> list[tuple[str, list[float]
     place.stop(root)
     os.sync()
     return [
+        ("memory of the dispatcher", [resident]),
         ("drop", took["moved"] + took["written"]),
         ("by hand", took["hand"]),
         *((f"orchestrate {name}, whole process", values) for name, values in zip(argv, measured, strict=True)),
