@@ -217,9 +217,7 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
 def _used(queue: Spool, task_id: str, path: str) -> str:
     """Why a file cannot have this id: another text had it, and has run; "" if it can. A copy does no harm."""
     state = queue.state_of(task_id)
-    if state is State.PENDING:
-        return ""
-    kept = queue.path(state, task_id) if state else queue.archived(task_id)
+    kept = queue.archived(task_id) if state in (None, State.PENDING) else queue.path(state, task_id)
     if not kept or plain.same(path, kept):
         return ""
     return f"{task_id} exists already ({os.path.relpath(kept, queue.root)}); give this one an id of its own"

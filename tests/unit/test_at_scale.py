@@ -186,6 +186,55 @@ def test_what_is_claimed_while_all_are_validated_is_no_problem(queue: Spool, mon
     assert checks.check_files(queue.root, [queue.path(State.PENDING, "b")])[0][0][1] == os.strerror(errno.ENOENT)
 
 
+def test_very_many_are_validated_as_few_are(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):  # a long chain, no file of which is followed to its end for each
+        write(f"{queue.tasks}/pending/c{number:02d}.yaml", f"description: x\ndependencies: [c{number + 1:02d}]\n")
+    for name, other in (("ring_a", "ring_c"), ("ring_b", "ring_a"), ("ring_c", "ring_b"), ("self", "self")):
+        write(f"{queue.tasks}/pending/{name}.yaml", f"description: x\ndependencies: [{other}]\n")
+    for name, path in (
+        ("used", queue.path(State.COMPLETED, "used")),
+        ("old", f"{queue.archive}/2026-01/failed/old.yaml"),
+    ):
+        write(path, "description: his\n")
+        write(f"{queue.tasks}/pending/{name}.yaml", "description: x\n")
+    few = checks.check_files(queue.root, [])
+    assert [os.path.basename(path) for path, _ in few[0]] == ["old.yaml", "ring_c.yaml", "self.yaml", "used.yaml"]
+    monkeypatch.setattr(checks, "MANY", 10)
+    looked, cycle = list[str](), checks._cycle
+    monkeypatch.setattr(checks, "_cycle", lambda start, edges: looked.append(start) or cycle(start, edges))
+    monkeypatch.setattr(
+        Spool, "state_of", lambda self, one, state_of=Spool.state_of: looked.append(one) or state_of(self, one)
+    )
+    assert checks.check_files(queue.root, []) == few
+    assert {"old", "used", "ring_c"} <= set(looked) and not {"c00", "ring_a"} & set(looked)
+
+
+def test_of_very_many_that_are_waited_for_who_has_ended_is_seen(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        write(f"{queue.tasks}/pending/drop_{number}.yaml", f"id: d{number}\ndescription: x\n")
+        write(queue.path(State.PENDING, f"t{number}"), "description: x\n")
+    monkeypatch.setattr(waits, "MANY", 10)
+    index = Views.waiting
+
+    def ending(views: Views) -> object:
+        found = index(views)
+        for name in ("t3.yaml", "drop_5.yaml"):  # as soon as it is known who waits
+            if os.path.exists(f"{queue.tasks}/pending/{name}"):
+                os.rename(f"{queue.tasks}/pending/{name}", queue.path(State.COMPLETED, name[0] + name[-6]))
+        return found
+
+    monkeypatch.setattr(Views, "waiting", ending)
+    code, rows = waits.wait_for(queue.root, [], 0.0, quiet=True)
+    assert code == 124 and len(rows) == 16
+    assert [row["task_id"] for row in rows if row["state"] == "completed"] == ["d5", "t3"]
+    looked: list[str] = []
+    monkeypatch.setattr(
+        Spool, "state_of", lambda self, one, state_of=Spool.state_of: looked.append(one) or state_of(self, one)
+    )
+    assert waits._here(queue, [row["task_id"] for row in rows]) == {row["task_id"] for row in rows} - {"d5", "t3"}
+    assert looked == []
+
+
 def test_who_has_little_time_is_not_told_why_each_of_many_waits(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         write(f"{queue.tasks}/pending/t{number:02d}.yaml", "description: x\ndependencies: [gone]\n")
