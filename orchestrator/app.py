@@ -75,9 +75,9 @@ class Log:
         )
         self._file.handle(logging.LogRecord("orchestrate", logging.INFO, "", 0, text, None, None))
         if self._front:
-            for at, _, words in lines:
-                sys.stdout.write(f"{time.strftime('%H:%M:%S', time.localtime(at))} {words}\n")
-            sys.stdout.flush()
+            shown = "".join(f"{time.strftime('%H:%M:%S', time.localtime(at))} {words}\n" for at, _, words in lines)
+            with suppress(OSError):  # a terminal that was closed, a full disk: nothing ends by that
+                os.write(sys.stdout.fileno(), shown.encode(errors="replace"))
 
     def _is_gone(self) -> bool:
         """Whether somebody deleted the file, or put another in its place."""

@@ -68,7 +68,23 @@ def _lives(pid: int) -> bool:
     except OSError as error:
         return isinstance(error, PermissionError)
     # One that was killed just now may not be buried yet, and one that it was about to start hold its lock for a moment.
-    return files.may_live(str(pid))
+    return files.may_live(str(pid)) and not _is_dying(pid)
+
+
+_EXITING = 4  # PF_EXITING of linux/sched.h, in the seventh field after the name in /proc/PID/stat
+_KILLED = 1 << (signal.SIGKILL - 1)
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether it was killed and has not fallen yet, which takes a busy machine a while."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+        with open(f"/proc/{pid}/status", "rb") as file:
+            pending = [int(line.split()[1], 16) for line in file if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+    except (OSError, ValueError, IndexError):
+        return False
+    return bool(flags & _EXITING) or any(one & _KILLED for one in pending)
 
 
 def _already(root: str) -> AlreadyRunning:

@@ -16,6 +16,7 @@ def main() -> int:
     from orchestrator.errors import OrchestrateError, report
 
     argv = sys.argv[1:]
+    _open_standard()
     try:
         from orchestrator.cli import lane
 
@@ -25,8 +26,10 @@ def main() -> int:
             from orchestrator.cli.base import run
 
             code = run(argv)
-        sys.stdout.flush()
-        return code
+        if (problem := _unprinted()) is None:
+            return code
+        done = "" if code else "; what was asked for is done"
+        return _refused(f"standard output: {problem}{done}", code or 1, [])
     except OrchestrateError as error:
         return _refused(str(error), error.exit_code, argv)
     except KeyboardInterrupt:
@@ -35,18 +38,51 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:
+        if not error.filename and (problem := _unprinted()) is not None:
+            return _refused(f"standard output: {problem}", 1, [])
         where = f"{name}: " if (name := error.filename2 or error.filename) else ""  # of a move, where to
         return _refused(f"{where}{error.strerror or error}", 1, argv)
     except Exception:  # noqa: BLE001 (our own fault: a log to paste instead of a screenful)
         return _refused(report(), 3, argv)
 
 
-def _refused(problem: str, code: int, argv: list[str]) -> int:
-    print(f"orchestrate: {problem}", file=sys.stderr)
-    if wants_json(argv):
-        import json
+def _open_standard() -> None:
+    """What was closed (`>&-`) leads nowhere: else the next file that is opened gets its number, and what is printed."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))
+    out = sys.stdout
+    if out is sys.__stdout__ and getattr(out, "write_through", False):  # PYTHONUNBUFFERED: any print could fail midway
+        sys.stdout = open(1, "w", encoding=out.encoding, errors=out.errors, closefd=False)
 
-        print(json.dumps({"error": problem}, ensure_ascii=False))
+
+def _unprinted() -> str | None:
+    """Why stdout does not take what was printed (a full disk); None if it does. Raises BrokenPipeError."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python tries again at its end
+        return error.strerror or str(error)
+    return None
+
+
+def _refused(problem: str, code: int, argv: list[str]) -> int:
+    try:
+        print(f"orchestrate: {problem}", file=sys.stderr)
+        if wants_json(argv):
+            import json
+
+            print(json.dumps({"error": problem}, ensure_ascii=False))
+            _unprinted()
+    except OSError:  # who is told nothing sees the code
+        for fd in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
     return code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -214,6 +215,35 @@ def test_a_reader_that_has_seen_enough_is_no_error(queue: Driver) -> None:
     line = f"{shlex.quote(sys.executable)} -m orchestrator.cli tasks --limit 0 | head -1"
     done = subprocess.run(["sh", "-c", line], cwd=queue.root, env=queue.environment, capture_output=True, text=True)
     assert done.stdout.count("\n") == 1 and done.stderr == ""
+
+
+FULL = "orchestrate: standard output: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("add x --id new >&-", 0, ""),
+        ("add x --id new >&- 2>&- <&-", 0, ""),
+        ("status --json >&-", 0, ""),
+        ("add x --id new >/dev/full", 1, f"{FULL}; what was asked for is done\n"),
+        ("tasks --json >/dev/full", 1, f"{FULL}\n"),
+        ("show nobody --json >/dev/full 2>/dev/full", 1, ""),
+        ("--help >/dev/full", 1, f"{FULL}\n"),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_or_full_output_is_no_fault_of_what_was_done(
+    queue: Driver, line: str, code: int, said: str, unbuffered: str
+) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    done = subprocess.run(
+        ["sh", "-c", f"exec {shlex.quote(sys.executable)} -m orchestrator.cli {line}"],
+        cwd=queue.root, env=queue.environment | {"PYTHONUNBUFFERED": unbuffered}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr, done.stdout) == (code, said, "")
+    assert queue.places("new") == (["pending"] if "new" in line else [])
 
 
 def test_one_refusal_does_not_keep_the_others(queue: Driver) -> None:

@@ -6,13 +6,15 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from integration.driver import AGENT, Driver, living, until
 
-from orchestrator import hold
+from orchestrator import files, hold
 from orchestrator.cli.starting import begin as begin_daemon
 from orchestrator.errors import AlreadyRunning
 
@@ -40,6 +42,37 @@ def test_one_that_is_dead_and_not_buried_is_no_dispatcher_though_its_lock_is_sti
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         hold.refuse_second(str(tmp_path))
     child.wait()
+
+
+def test_one_that_was_killed_and_has_not_fallen_yet_is_no_dispatcher(tmp_path: Path) -> None:
+    (tmp_path / ".orchestrator").mkdir()
+    large = "b = bytearray(100_000_000)\nfor i in range(0, len(b), 4096): b[i] = 1\nprint(flush=True)\ninput()"
+    looks = taken_for_one = 0
+    with hold.locks.locked(f"{tmp_path}/.orchestrator/dispatcher.lock"):  # its own is held as long as it falls
+        for _ in range(3):
+            with subprocess.Popen([sys.executable, "-c", large], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+                assert child.stdout is not None and child.stdout.readline()
+                (tmp_path / ".orchestrator/dispatcher.json").write_text(f'{{"pid": {child.pid}}}')
+                child.kill()
+                while files.may_live(str(child.pid)):
+                    looks += 1
+                    with suppress(AlreadyRunning):
+                        hold.refuse_second(str(tmp_path))
+                        continue
+                    taken_for_one += 1
+    assert looks and 10 * taken_for_one <= looks, (taken_for_one, looks)
+
+
+def test_a_terminal_that_takes_nothing_ends_no_dispatcher(root: Driver) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    words = [sys.executable, "-m", "orchestrator.cli", "start", "-f"]
+    child = subprocess.Popen(words, cwd=root.root, env=root.environment, stdout=full, stderr=subprocess.DEVNULL)
+    os.close(full)
+    root.started.append(child)
+    for task_id in ("one", "two"):
+        root.drop(task_id, "@say well")
+        root.reach("completed", task_id)
+    assert child.poll() is None
 
 
 def test_start_returns_when_it_is_up_and_the_daemon_has_a_session_of_its_own(root: Driver) -> None:
