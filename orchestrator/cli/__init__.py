@@ -55,8 +55,8 @@ def _open_standard() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))
-    out = sys.stdout
-    if out is sys.__stdout__ and getattr(out, "write_through", False):  # PYTHONUNBUFFERED: any print could fail midway
+    out = sys.__stdout__
+    if out and out is sys.stdout and getattr(out, "write_through", False):  # PYTHONUNBUFFERED: a print fails midway
         sys.stdout = open(1, "w", encoding=out.encoding, errors=out.errors, closefd=False)
 
 
