@@ -28,7 +28,10 @@ def archive(queue: Spool, older_than: float, dry_run: bool = False) -> list[str]
             result = result_of(queue, task_id, state)
             path = queue.path(state, task_id)
             begun = _begun(queue, state, task_id)
-            ended = result.completed_at if result and result.completed_at else os.stat(path).st_mtime
+            try:
+                ended = result.completed_at if result and result.completed_at else os.lstat(path).st_mtime
+            except FileNotFoundError:
+                continue  # moved back in this very moment
             if time.time() - ended < older_than and not begun:
                 continue
             moved.append(task_id)
@@ -63,7 +66,7 @@ def archive(queue: Spool, older_than: float, dry_run: bool = False) -> list[str]
 
 def _begun(queue: Spool, state: State, task_id: str) -> str:
     """The month that a call which died had begun to move this task to; "" if none did."""
-    for month in os.listdir(queue.archive) if os.path.isdir(queue.archive) else ():
+    for month in plain.listed(queue.archive):
         for name in (f"runs/{task_id}", f"{state}/{task_id}_result.yaml"):
             if plain.is_there(f"{queue.archive}/{month}/{name}"):
                 return month

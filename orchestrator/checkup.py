@@ -11,13 +11,14 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 from orchestrator import files, plain, process, runs
 from orchestrator.completed import CompletedList
 from orchestrator.context import COMPLETED, NOTES, Context
-from orchestrator.errors import InvalidTask
-from orchestrator.names import id_problem, printable
+from orchestrator.errors import InvalidTask, said
+from orchestrator.names import id_problem, numbered, printable
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.recovery import restore_result
 from orchestrator.runs import Result, read_result
@@ -40,21 +41,25 @@ class Fault(NamedTuple):
 def faults(queue: Spool, context: Context) -> Iterator[Fault]:
     """Every inconsistency of a queue. Changes nothing."""
     yield from _folders(queue)
+    ours = (partial(part, queue) for part in (_by_names, _journals, _agents, _other_machine))
+    for part in (*ours, partial(_completed, context), partial(_pages, context)):
+        try:
+            yield from part()
+        except OSError as error:
+            yield Fault("folders", f"cannot be looked into: {said(error)}")
+
+
+def _by_names(queue: Spool) -> Iterator[Fault]:
     names = {state: set(queue.names(state)) for state in (State.PENDING, State.ASSIGNED, *ENDED)}
     yield from _two_places(queue, names)
     for state in ENDED:
         yield from _results(queue, state, names[state])
     yield from _assigned(queue, names)
     yield from _runs(queue, names)
-    yield from _journals(queue)
-    yield from _agents(queue)
-    yield from _completed(context)
-    yield from _pages(context)
-    yield from _other_machine(queue)
 
 
 def _folders(queue: Spool) -> Iterator[Fault]:
-    own = (queue.own, f"{queue.own}/agents", f"{queue.own}/events")
+    own = (f"{queue.root}/context", queue.own, f"{queue.own}/agents", f"{queue.own}/events")
     for path in (*(f"{queue.tasks}/{state}" for state in State), queue.runs, *own):
         shown = os.path.relpath(path, queue.root)
         if os.path.lexists(path) and not os.path.isdir(path):
@@ -127,7 +132,7 @@ def _restore(queue: Spool, task_id: str, state: State) -> None:
         aside(queue, target, "a result that cannot be read")
     if restore_result(queue, task_id, state):
         return
-    ended = os.stat(queue.path(state, task_id)).st_mtime
+    ended = os.lstat(queue.path(state, task_id)).st_mtime
     why = "how it ended is not known any more: its result was missing, and was written by doctor --repair"
     lost = Result(task_id, "", "", 0, Outcome.LOST, ended, state, reason=why)
     files.publish(target, lost.to_yaml())
@@ -158,18 +163,16 @@ def _assigned(queue: Spool, names: dict[State, set[str]]) -> Iterator[Fault]:
 
 def _runs(queue: Spool, names: dict[State, set[str]]) -> Iterator[Fault]:
     known = {name for found in names.values() for name in found}
-    for task_id in sorted(os.listdir(queue.runs)) if os.path.isdir(queue.runs) else ():
-        if f"{task_id}.yaml" not in known and not id_problem(task_id) and not queue.archived(task_id):
-            if task_id in {name.removesuffix(".yml") for name in names[State.PENDING]}:
-                continue
-            yield Fault(
-                "runs", f"tasks/runs/{printable(task_id)}: its task is gone; kept, so that its id is not given again"
-            )
+    for task_id in sorted(queue.ran()):
+        is_known = f"{task_id}.yaml" in known or f"{task_id}.yml" in names[State.PENDING] or queue.archived(task_id)
+        if not is_known and not id_problem(task_id):
+            text = "its task is gone; kept, so that its id is not given again"
+            yield Fault("runs", f"tasks/runs/{printable(task_id)}: {text}")
 
 
 def _journals(queue: Spool) -> Iterator[Fault]:
     folder = f"{queue.own}/events"
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+    for name in sorted(plain.listed(folder)):
         if name.endswith(".jsonl") and not _is_journal(f"{folder}/{name}"):
             text = f".orchestrator/events/{printable(name)}: torn"
             yield Fault("events", text, partial(_mend_journal, f"{folder}/{name}"))
@@ -270,8 +273,8 @@ def _other_machine(queue: Spool) -> Iterator[Fault]:
     path = f"{queue.own}/dispatcher.json"
     try:
         with open(path, encoding="utf-8", opener=plain.opener) as file:
-            said = json.load(file)
-        host, boot = str(said.get("host", "")), str(said.get("boot", ""))
+            kept = json.load(file)
+        host, boot = str(kept.get("host", "")), str(kept.get("boot", ""))
     except (OSError, ValueError, AttributeError):
         return
     if host and host != os.uname().nodename and boot != process.boot_id():
@@ -284,11 +287,8 @@ def _other_machine(queue: Spool) -> Iterator[Fault]:
 
 def aside(queue: Spool, path: str, reason: str) -> None:
     """Into tasks/rejected/, as it is, with the reason beside it."""
-    stem, ending = os.path.splitext(os.path.basename(path))
-    number = 1
-    while True:
-        target = f"{queue.tasks}/{State.REJECTED}/{stem}{f'.{number}' if number > 1 else ''}{ending}"
-        number += 1
+    for number in count(1):
+        target = f"{queue.tasks}/{State.REJECTED}/{numbered(os.path.basename(path), number)}"
         try:
             if not os.path.lexists(f"{target}.reason.txt"):
                 files.move(path, target)

@@ -201,7 +201,7 @@ def stated_by(path: str) -> str:
 
 def _head(path: str) -> bytes:
     try:
-        fd = plain.opener(path, os.O_RDONLY)  # without a file object: a thousand of them are read for one new id
+        fd = plain.unlinked(path, os.O_RDONLY)  # without a file object: a thousand of them are read for one new id
         try:
             return os.read(fd, 4096)
         finally:

@@ -132,10 +132,7 @@ class Places:
 
     def names(self, state: State) -> list[str]:
         """Every name in a state's folder."""
-        try:
-            return os.listdir(f"{self.tasks}/{state}")
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return plain.listed(f"{self.tasks}/{state}")
 
     def pending_files(self) -> Iterator[os.DirEntry[str]]:
         """What lies in pending/ and claims to be a task, in no order."""
@@ -165,24 +162,15 @@ class Places:
 
     def archives(self) -> list[str]:
         """The folders of archived tasks: one a month and state."""
-        try:
-            return [f"{self.archive}/{month}/{state}" for month in os.listdir(self.archive) for state in ENDED]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return [f"{self.archive}/{month}/{state}" for month in plain.listed(self.archive) for state in ENDED]
 
     def ran(self) -> set[str]:
         """Ids of the tasks that have runs."""
-        try:
-            return set(os.listdir(self.runs))
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
+        return set(plain.listed(self.runs))
 
     def run_numbers(self, task_id: str) -> list[int]:
         """The attempts made so far, oldest first."""
-        try:
-            return sorted(int(name) for name in os.listdir(f"{self.runs}/{task_id}") if name.isdecimal())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return sorted(int(name) for name in plain.listed(f"{self.runs}/{task_id}") if name.isdecimal())
 
     def assignments(self) -> dict[str, list[str]]:
         """Who has what: task id → names of the files that say so (more than one only after a mishap)."""

@@ -41,6 +41,21 @@ def opener(path: str, flags: int) -> int:
     raise NotPlain(errno.EINVAL, "is no regular file", path)
 
 
+def unlinked(path: str, flags: int) -> int:
+    """The same, and no link to one."""
+    return opener(path, flags | os.O_NOFOLLOW)
+
+
+def listed(folder: str) -> list[str]:
+    """The names in a folder; none if there is no such folder. Raises OSError if that cannot be told now."""
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        if error.errno not in _NOTHING:
+            raise
+        return []
+
+
 def append(path: str, content: bytes, sync: bool = False) -> None:
     """Add lines to the end of a file, as one write; after a torn last line they begin a new one."""
     fd = opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -112,7 +127,7 @@ def _is_new(path: str) -> bool:
 
 def _same(first: str, second: str) -> bool:
     try:
-        with open(first, "rb", opener=opener) as one, open(second, "rb", opener=opener) as two:
+        with open(first, "rb", opener=unlinked) as one, open(second, "rb", opener=unlinked) as two:
             size = os.fstat(one.fileno()).st_size
             return size == os.fstat(two.fileno()).st_size <= 4 << 20 and one.read() == two.read()
     except OSError as error:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Set
 from typing import Any, cast
 
 from orchestrator import files, plain, process, runs
@@ -64,13 +64,13 @@ class Recovery:
         was left by a turn that the disk did not let end, or put there by hand."""
         found = [one for one in self.queue.ids(State.ASSIGNED) if one not in ours]
         assignments = {one: names for one, names in self.queue.assignments().items() if one not in ours}
-        self._finish_moves(found)
         lives = []
         for task_id in found:
             names = assignments.pop(task_id, [])
             if any("@" in name for name in names) or (not names and self._is_being_claimed(task_id)):
                 continue  # a worker's: whether it is silent is seen later
             try:
+                self._finish_move(task_id)
                 if live := self._take_up(task_id, names, now):
                     lives.append(live)
             except OSError as error:  # one that cannot be read keeps no other back
@@ -78,18 +78,20 @@ class Recovery:
         for task_id, names in assignments.items():
             for name in names:
                 if "@" not in name:
-                    self._end_orphan(task_id, name, now)
+                    try:
+                        self._end_orphan(task_id, name, now)
+                    except OSError as error:
+                        self._tell("error", task_id, f"tasks/assigned/{printable(name)} is in the way: {said(error)}")
         return lives
 
-    def _finish_moves(self, found: Sequence[str]) -> None:
+    def _finish_move(self, task_id: str) -> None:
         # Where no atomic move exists (files.move), a crash leaves one file under two names.
-        for task_id in found:
-            mine = self.queue.path(State.ASSIGNED, task_id)
-            for state in (State.PENDING, *ENDED):
-                other = self.queue.path(state, task_id)
-                if os.path.exists(other) and os.path.samefile(mine, other):
-                    self.queue.drop(other if state is State.PENDING else mine)
-                    break
+        mine = self.queue.path(State.ASSIGNED, task_id)
+        for state in (State.PENDING, *ENDED):
+            other = self.queue.path(state, task_id)
+            if os.path.lexists(other) and os.path.samestat(os.lstat(mine), os.lstat(other)):
+                self.queue.drop(other if state is State.PENDING else mine)
+                break
 
     def _take_up(self, task_id: str, names: list[str], now: float) -> Live | None:
         found = sorted((runs.assigned_run(f"{self.queue.tasks}/{State.ASSIGNED}/{name}"), name) for name in names)
@@ -217,10 +219,14 @@ class Recovery:
         for name in names:
             if not name.startswith(".") and not name.endswith(".reason.txt") and f"{name}.reason.txt" not in names:
                 shown = printable(f"tasks/{State.REJECTED}/{name}")
-                said = (
+                text = (
                     f"{shown}: put aside when the dispatcher died; what is wrong, 'orchestrate validate {shown}' says\n"
                 )
-                files.replace(f"{self.queue.tasks}/{State.REJECTED}/{name}.reason.txt", said.encode("utf-8", "replace"))
+                path = f"{self.queue.tasks}/{State.REJECTED}/{name}.reason.txt"
+                try:
+                    files.replace(path, text.encode("utf-8", "replace"))
+                except OSError as error:  # a name as long as can be, a disk that is full
+                    self._tell("warning", "", f"{shown}: no reason can be written beside it: {error.strerror}")
 
 
 def restore_result(queue: Spool, task_id: str, state: State) -> bool:

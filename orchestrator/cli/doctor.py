@@ -14,7 +14,7 @@ from orchestrator.checkup import Fault, faults
 from orchestrator.cli.setup import IGNORED
 from orchestrator.cli.views import Views
 from orchestrator.context import Context
-from orchestrator.errors import InvalidConfig, InvalidTask
+from orchestrator.errors import InvalidConfig, InvalidTask, said
 from orchestrator.names import counted, printable
 from orchestrator.reading import StillWritten, read_bytes
 from orchestrator.registry import AgentRegistry
@@ -47,33 +47,36 @@ def examine(root: str) -> list[Finding]:
     missing = [str(state) for state in State if not os.path.isdir(f"{queue.tasks}/{state}")]
     if missing:
         say("problem", "folders", f"tasks/{{{','.join(missing)}}} missing; 'orchestrate init' makes them")
-    _file_system(queue, say)
+    for part in (_file_system, _config, _dispatcher, _strays, _lying, _git):
+        try:
+            part(queue, say)
+        except OSError as error:  # whatever cannot be looked into, the rest is told
+            say("problem", "folders", f"cannot be looked into: {said(error)}")
+    return [one for place, one in enumerate(found) if one not in found[:place]]
+
+
+def _config(queue: Spool, say: object) -> None:
+    assert callable(say)
     try:
-        settings = config.load(root)
-        say(
-            "ok",
-            "config.yaml",
-            "reads well" if os.path.exists(f"{root}/config.yaml") else "there is none; all defaults",
-        )
-        _agents(queue, settings, say)
-        _stranded(root, say)
+        settings = config.load(queue.root)
     except InvalidConfig as error:
-        say("problem", "config.yaml", str(error).removeprefix(f"{root}/config.yaml: "))
+        say("problem", "config.yaml", str(error).removeprefix(f"{queue.root}/config.yaml: "))
+        return
+    is_there = os.path.exists(f"{queue.root}/config.yaml")
+    say("ok", "config.yaml", "reads well" if is_there else "there is none; all defaults")
+    _agents(queue, settings, say)
+    _stranded(queue, say)
+
+
+def _dispatcher(queue: Spool, say: object) -> None:
+    assert callable(say)
     from orchestrator.hold import running_pid
 
-    pid = running_pid(root)
-    waiting = queue.count(State.PENDING)
-    if pid:
+    if pid := running_pid(queue.root):
         say("ok", "dispatcher", f"runs (pid {pid})")
-    else:
-        say(
-            "note",
-            "dispatcher",
-            f"does not run; {counted(waiting, 'task')} waiting; 'orchestrate start'",
-        )
-    _strays(queue, say)
-    _git(root, say)
-    return found
+        return
+    waiting = counted(queue.count(State.PENDING), "task")
+    say("note", "dispatcher", f"does not run; {waiting} waiting; 'orchestrate start'")
 
 
 def _agents(queue: Spool, settings: config.Config, say: object) -> None:
@@ -107,9 +110,9 @@ def _agents(queue: Spool, settings: config.Config, say: object) -> None:
         say("problem", "agents", "none is enabled; nothing can run")
 
 
-def _stranded(root: str, say: object) -> None:
+def _stranded(queue: Spool, say: object) -> None:
     assert callable(say)
-    views = Views(root)
+    views = Views(queue.root)
     agents, registry = views.agents(), views.registry()
     lost = [(e.task.id, why) for e in views.waiting() if (why := router.stranded(e.task, agents, registry.missing))]
     for task_id, why in lost[:5]:
@@ -164,24 +167,29 @@ def seen(queue: Spool) -> list[Fault]:
     """What is wrong in the queue. A dispatcher may be in the middle of a move: what is seen twice is so."""
     context = Context(queue.root)
     first = list(faults(queue, context))
-    if first and locks.is_locked(f"{queue.own}/dispatcher.lock"):
+    if first and os.access(queue.own, os.X_OK) and locks.is_locked(f"{queue.own}/dispatcher.lock"):
         time.sleep(0.2)
         again = {fault.text for fault in faults(queue, context)}
         first = [fault for fault in first if fault.text in again]
     return first
 
 
-def repair(root: str) -> list[str]:
-    """Mend what can be; what was mended. Raises AlreadyRunning while a dispatcher runs: it holds these files."""
+def repair(root: str) -> tuple[list[str], list[str]]:
+    """Mend what can be; what was mended, and what could not be. Raises AlreadyRunning while a dispatcher runs: it holds
+    these files."""
     from orchestrator.hold import Hold
 
     queue, mended = Spool(root), []
-    if not any(fault.mend for fault in seen(queue)):
-        return []
-    lock = Hold(root, 0.0)
+    failed: dict[str, str] = {}
+    try:
+        if not any(fault.mend for fault in seen(queue)):
+            return [], []
+        lock = Hold(root, 0.0)
+    except OSError as error:
+        return [], [f"nothing can be mended: {said(error)}"]
     try:
         for _ in range(5):  # what one mend brings to light, the next round mends
-            todo = [fault for fault in faults(queue, Context(root)) if fault.mend]
+            todo = [fault for fault in faults(queue, Context(root)) if fault.mend and fault.text not in failed]
             for fault in todo:
                 assert fault.mend is not None
                 try:
@@ -189,19 +197,26 @@ def repair(root: str) -> list[str]:
                     mended.append(f"{fault.what}: {fault.text}")
                 except FileNotFoundError:
                     continue  # gone with another's mend
+                except OSError as error:  # the others are mended all the same
+                    failed[fault.text] = f"{fault.what}: {fault.text}: {said(error)}"
             if not todo:
                 break
         queue.make_folders()
         queue.sync()
     finally:
         lock.release()
-    return mended
+    return mended, [*failed.values()]
 
 
 def _strays(queue: Spool, say: object) -> None:
     assert callable(say)
     for fault in seen(queue):
-        say("problem" if fault.mend else "note", fault.what, fault.text + ("; --repair mends it" if fault.mend else ""))
+        is_bad = fault.mend or fault.what == "folders"
+        say("problem" if is_bad else "note", fault.what, fault.text + ("; --repair mends it" if fault.mend else ""))
+
+
+def _lying(queue: Spool, say: object) -> None:
+    assert callable(say)
     passed = [
         n for n in queue.names(State.PENDING) if not is_task_name(n) and not n.startswith(".") and not n.endswith("~")
     ]
@@ -212,7 +227,7 @@ def _strays(queue: Spool, say: object) -> None:
     if review := queue.count(State.REVIEW):
         say("note", "review", f"{counted(review, 'task')} waiting for you: orchestrate tasks --status review")
     old = [
-        n for n in os.listdir(f"{queue.tasks}/.drafts") if _age(f"{queue.tasks}/.drafts/{n}") > files.DRAFT_AGE_LIMIT
+        n for n in plain.listed(f"{queue.tasks}/.drafts") if _age(f"{queue.tasks}/.drafts/{n}") > files.DRAFT_AGE_LIMIT
     ]
     if old:
         say("note", "drafts", f"{counted(old, 'half-made file')} of writers that died; the next start sweeps them")
@@ -225,12 +240,12 @@ def _age(path: str) -> float:
         return 0.0
 
 
-def _git(root: str, say: object) -> None:
+def _git(queue: Spool, say: object) -> None:
     assert callable(say)
-    if not os.path.exists(f"{root}/.git"):
+    if not os.path.exists(f"{queue.root}/.git"):
         return
     try:
-        with open(f"{root}/.gitignore", encoding="utf-8", errors="replace", opener=plain.opener) as file:
+        with open(f"{queue.root}/.gitignore", encoding="utf-8", errors="replace", opener=plain.opener) as file:
             lines = file.read().splitlines()
     except OSError:
         lines = []

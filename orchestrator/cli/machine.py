@@ -54,15 +54,17 @@ def doctor(
     from orchestrator.cli.doctor import examine, repair
     from orchestrator.cli.paint import Paint, fold
 
-    mended = repair(root()) if mend else []
+    mended, failed = repair(root()) if mend else ([], [])
     findings = examine(root())
     bad = [one for one in findings if one["level"] == "problem"]
     if as_json:
-        put({"findings": findings, "problems": len(bad), "mended": mended})
+        put({"findings": findings, "problems": len(bad), "mended": mended, "failed": failed})
     else:
         paint = Paint()
         for text in mended:
             print(f"{paint.good('mended ')}  {fold(text, 9)}")
+        for text in failed:
+            print(f"{paint.bad('failed ')}  {fold(text, 9)}")
         marks = {"ok": paint.good("ok     "), "note": paint.warm("note   "), "problem": paint.bad("problem")}
         for one in findings:
             print(f"{marks[one['level']]}  {fold(one['what'] + ': ' + one['text'], 9)}")
