@@ -134,7 +134,7 @@ def build(
         if file.has_changed():
             dispatcher.reload()
         dispatcher.registry.look()
-        return dispatcher.registry.names()
+        return [*dispatcher.registry.names(), *dispatcher.registry.absent]  # for these a task waits
 
     dispatcher.intake.who = who
     return dispatcher

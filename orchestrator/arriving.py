@@ -49,7 +49,7 @@ class Arrivals:
         self.queue = queue
         self.config = config
         self.agents = agents
-        self.who: Callable[[], Sequence[str]] = lambda: self.agents  # they are, after another look
+        self.who: Callable[[], Sequence[str]] = lambda: self.agents  # after another look: config.yaml may be new
         self.waiting = Waiting(config.queue.promote_low_after_minutes * 60)
         self.slice = slice
         self._clock = clock
@@ -152,10 +152,8 @@ class Arrivals:
                         task.id, f"a copy of tasks/pending/{printable(other)} was dropped; it waits once"
                     )
                 return
-            if again and task.preferred_agent and wants(self.agents, task.preferred_agent) and self._knows_more():
-                self._unsettled[name] = now
-                return
-            needs.check(self.queue, task, self.agents)
+            is_stranger = task.preferred_agent and wants(self.agents, task.preferred_agent)
+            needs.check(self.queue, task, self.who() if again and is_stranger else self.agents)
             if not self.reader.is_still(name, status):
                 self._unsettled[name] = now + SETTLE_SECONDS
                 return
@@ -181,11 +179,6 @@ class Arrivals:
             return
         self._settled(name)
         self._admit(task, name, status, attempt, now)
-
-    def _knows_more(self) -> bool:
-        """Whether there are other agents than were known: somebody may have written config.yaml, and then the task."""
-        known, self.agents = self.agents, self.who()
-        return self.agents != known
 
     def _admit(self, task: Task, name: str, status: os.stat_result, attempt: Attempt, now: float) -> None:
         priority = self.config.queue.default_priority if task.priority is None else task.priority

@@ -20,8 +20,8 @@ def is_completed(queue: Spool, task_id: str) -> bool:
 
 
 def check(queue: Spool, task: Task, agents: Sequence[str]) -> None:
-    """Raises InvalidTask for what can never be."""
-    if task.preferred_agent and (problem := wants(agents, task.preferred_agent)):
+    """Raises InvalidTask for what can never be. `agents`: that it may name; () from who does not know them all."""
+    if agents and task.preferred_agent and (problem := wants(agents, task.preferred_agent)):
         raise InvalidTask(f"preferred_agent: {problem}; there are: {', '.join(agents)}")
     # What a dependency is going to write need not be there yet; it is looked for at the claim.
     if all(is_completed(queue, one) for one in task.dependencies) and (problem := missing_files(queue.root, task)):

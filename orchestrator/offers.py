@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from orchestrator import config, ids
 from orchestrator.intake import Intake
-from orchestrator.roster import Roster, Worker, cannot
+from orchestrator.roster import Worker, cannot
 from orchestrator.runs import utc
 from orchestrator.spool import Spool
 from orchestrator.states import State
@@ -21,9 +21,8 @@ LOOK_SECONDS = 0.2  # between two looks at all of pending/ while there is still 
 class Offers:
     """What waits in one queue. `tell` hears what was found: kind, task id, one line."""
 
-    def __init__(self, queue: Spool, roster: Roster, tell: Callable[[str, str, str], None]) -> None:
+    def __init__(self, queue: Spool, tell: Callable[[str, str, str], None]) -> None:
         self._queue = queue
-        self._roster = roster
         self._tell = tell
         self._intake: Intake | None = None  # there from the first question on
         self._look_at = 0.0  # at all of pending/, of the monotonic clock
@@ -73,11 +72,11 @@ class Offers:
         return intake.waiting.best(now, lambda one: not self.cannot(worker, one, now))
 
     def _index(self) -> Intake:
-        settings = config.load_or_last(self._queue.root)[0]
         if self._intake is None:
+            settings = config.load_or_last(self._queue.root)[0]
             self._queue.make_folders()
+            # For whom the others are is not ours to judge: what another agent is to do stays where it is.
             self._intake = Intake(self._queue, settings, (), self._tell)
-        self._intake.agents = [*settings.agent_table(), *self._roster.names()]
         return self._intake
 
     def _up_to_date(self, now: bool, worker: Worker | None = None) -> Intake:

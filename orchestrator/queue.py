@@ -45,7 +45,7 @@ class TaskQueue(Looking):
         self.roster = Roster(self.own)
         self.pull = Pull(self, self.roster, self._tell)
         self._performance = Performance(self.own)
-        self.offers = Offers(self, self.roster, self._tell_of_files)
+        self.offers = Offers(self, self._tell_of_files)
         self._journal, self._is_claiming = Journal(f"{self.own}/events"), False
         self._left: dict[str, int] = {}  # worker → how many it may claim before its tasks are counted again
 

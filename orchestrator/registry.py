@@ -71,6 +71,7 @@ class AgentRegistry(Known):
         self._failed: dict[str, tuple[int, float]] = {}  # starts that failed in a row; when the last one did
         self.slots: dict[str, tuple[str, ...]] = {}
         self.problems: dict[str, str] = {}  # specialist → why it cannot work
+        self.absent: dict[str, str] = {}  # agent of config.yaml that has no slots here → why, in words behind "which"
         self._profiles: tuple[object, ...] = ()
         self.configure(config or configuration.load(root), sizes or {})
 
@@ -82,7 +83,9 @@ class AgentRegistry(Known):
                 raise InvalidConfig(
                     f"--agents {name}: no such agent here{nearest(name, table)}; there are: {', '.join(table)}"
                 )
+        self.absent = {name: "is not enabled in config.yaml" for name in config.agents if name not in table}
         if sizes:
+            self.absent |= {name: "this dispatcher was started without" for name in table if not sizes.get(name)}
             table = {n: a._replace(max_instances=sizes[n]) for n, a in table.items() if sizes.get(n)}
         self.agents = table
         number, self.slots = 0, {}
@@ -127,7 +130,8 @@ class AgentRegistry(Known):
                 slots = slots[:1]
                 paused = f"is tried with one task first ({pause.reason})" if mine else ""
             adapter, standing = adapter_for(name, agent), self.performance.of(name, now)
-            views.append(AgentView(name, agent, adapter, slots, mine, paused, frozenset(self.agents), standing))
+            who = AgentView(name, agent, adapter, slots, mine, paused, frozenset(self.agents), standing)
+            views.append(who._replace(absent=self.absent))
         bases = {view.name: view for view in views}
         for one in self.specialists.values():
             standing = self.performance.of(one.name, now)
@@ -139,7 +143,7 @@ class AgentRegistry(Known):
         return views
 
     def names(self) -> list[str]:
-        """What a task may name in `preferred_agent`: agents, workers, kinds of workers."""
+        """What a task may name in `preferred_agent`: agents, workers, kinds of workers; beside the `absent`."""
         own = (*self.specialists, *self.problems, *BUILT_IN)
         return list(dict.fromkeys([*self.agents, *own, *self.roster.names()]))
 
@@ -279,11 +283,8 @@ class AgentRegistry(Known):
             return None if plain.is_lasting(error) else self._pauses.get(name)
         except InvalidTask:
             return None
-        until, since, failed = (
-            epoch(values.get("paused_until")),
-            epoch(values.get("since")),
-            values.get("failed_starts"),
-        )
+        until, since = epoch(values.get("paused_until")), epoch(values.get("since"))
+        failed = values.get("failed_starts")
         return (
             Pause(until, str(values.get("reason", "")), since, failed if isinstance(failed, int) else 0)
             if until
@@ -293,7 +294,5 @@ class AgentRegistry(Known):
 
 def wants(names: Iterable[str], preferred: str) -> str:
     """Why `preferred` names no agent at all; "" if it does (here, or as a built-in kind)."""
-    from orchestrator.agents import AGENTS
-
     known = [*names, *AGENTS]
     return "" if preferred in known else f"unknown agent {printable(preferred)!r}{nearest(preferred, known)}"

@@ -6,7 +6,7 @@ reads is the one that was acted on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.agents.base import Agent
@@ -33,6 +33,7 @@ class AgentView(NamedTuple):
     standing: Standing = Standing()  # how well it does
     base: str = ""  # of a specialist: the agent in whose slots it runs
     added: tuple[str, ...] = ()  # of a specialist: what it can and its agent cannot
+    absent: Mapping[str, str] = {}  # agents of config.yaml that have no slots here → why
     worker_type: str = ""  # of a worker that has registered; "": an agent of config.yaml
 
     @property
@@ -240,7 +241,9 @@ def unroutable(task: Task, agents: Sequence[AgentView]) -> str:
     names = ", ".join(agent.name for agent in own) or "none"
     wanted = [agent for agent in agents if is_wanted(agent, task.preferred_agent)]
     if not wanted:
-        return f"wants {task.preferred_agent}, which is not set up here (agents: {names}); see 'orchestrate doctor'"
+        asked = task.preferred_agent or ""
+        why = next((agent.absent[asked] for agent in agents if asked in agent.absent), "is not set up here")
+        return f"wants {asked}, which {why} (agents: {names}); see 'orchestrate doctor'"
     if task.requirements and all(set(task.requirements) - set(agent.capabilities) for agent in wanted):
         held = sorted({one for agent in own for one in agent.capabilities})
         missing = [one for one in task.requirements if one not in held]
@@ -264,13 +267,9 @@ def stranded(task: Task, agents: Sequence[AgentView], missing: Callable[[str], s
 
 
 def why_waiting(
-    entry: Entry,
-    agents: Sequence[AgentView],
-    now: float,
-    state_of: Callable[[str], State | None],
-    clock: Callable[[float], str],
-    rejected: Callable[[str], str],
-) -> str:
+    entry: Entry, agents: Sequence[AgentView], now: float, state_of: Callable[[str], State | None],
+    clock: Callable[[float], str], rejected: Callable[[str], str],
+) -> str:  # fmt: skip
     """The honest reason, in words a user can read. `clock` writes a moment as his time of day."""
     held = []
     for one in sorted(entry.unmet):

@@ -244,8 +244,9 @@ def _specialists(root: str) -> list[tuple[str, str]]:
 
 def _agent_names(root: str) -> list[str]:
     try:
-        table = config.load(root).agent_table()
-        return [*table, *places.BUILT_IN, *profiles.names(root), *Roster(f"{root}/.orchestrator").names()]
+        found = config.load(root)
+        agents, workers = [*found.agent_table(), *found.agents], Roster(f"{root}/.orchestrator").names()
+        return [*agents, *places.BUILT_IN, *profiles.names(root), *workers]
     except InvalidConfig:
         return []
 

@@ -180,11 +180,13 @@ def test_hup_takes_up_a_changed_config_and_refuses_a_broken_one(root: Driver) ->
 
 
 def test_a_task_for_an_agent_that_was_just_written_into_the_config_is_done(root: Driver) -> None:
-    root.configure({"fake": {"command": AGENT}})
+    root.configure({"fake": {"command": AGENT}, "off": {"command": AGENT, "enabled": False}})
+    root.drop("zero", "@say well", preferred_agent="off")
     root.start()
-    root.configure({"fake": {"command": AGENT}, "fresh": {"command": AGENT}})
+    until(lambda: "wants off, which is not enabled" in root.ok("status"))
+    root.configure({"fake": {"command": AGENT}, "fresh": {"command": AGENT}, "off": {"command": AGENT}})
     root.drop("one", "@say well", preferred_agent="fresh")
-    root.reach("completed", "one")
+    root.reach("completed", "zero", "one")
     assert root.result("one")["agent_type"] == "fresh"
     refused = root.root / "tasks/rejected"
     for task_id in ("two", "three", "four"):  # the broken one is told once

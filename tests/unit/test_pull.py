@@ -254,6 +254,19 @@ def test_a_sign_of_life_counts_from_then(desk: TaskQueue, sign: str) -> None:
     assert len(watch.look(50.0 + STALE_SECONDS)) == 1
 
 
+def test_a_worker_that_looks_leaves_what_is_for_others_where_it_is(desk: TaskQueue) -> None:
+    """Specialists (one whose file is broken), agents that are not enabled, or set up later: it is not his to judge."""
+    write(f"{desk.root}/config.yaml", "agents: {shell: {}, off: {command: cat, enabled: false}}\n")
+    write(f"{desk.root}/agents/law.md", "no head")
+    others = [desk.add("x", preferred_agent=one) for one in ("research", "law", "off")]
+    write(f"{desk.tasks}/pending/later.yaml", "description: x\npreferred_agent: mine\n")
+    web = desk.create_task("Find it", requirements=["web"])
+    assert [one.task_id for one in desk.poll_tasks("researcher")] == [web]
+    assert take(desk).task_id == web and desk.poll_tasks("researcher") == []
+    assert sorted(desk.ids(State.PENDING)) == sorted([*others, "later"])
+    assert not os.path.exists(f"{desk.tasks}/rejected") or not os.listdir(f"{desk.tasks}/rejected")
+
+
 def test_polling_for_more_is_no_sign_of_life_of_what_it_has(desk: TaskQueue) -> None:
     desk.create_task("x")
     take(desk)

@@ -11,6 +11,8 @@ import pytest
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import InvalidConfig
 from orchestrator.registry import AgentRegistry
+from orchestrator.router import unroutable
+from orchestrator.task import Task
 
 pytestmark = pytest.mark.fast
 
@@ -38,6 +40,18 @@ def test_the_pool_is_sized_by_the_command_line(tmp_path: Path) -> None:
     assert sized.slots == {"two": ("agent_01", "agent_02", "agent_03")}
     with pytest.raises(InvalidConfig, match="did you mean 'two'"):
         AgentRegistry(str(tmp_path), config(), {"twoo": 1})
+
+
+def test_an_agent_that_has_no_slots_here_may_be_named_and_it_is_said_why_its_tasks_wait(tmp_path: Path) -> None:
+    agents = {name: AgentConfig(command="true", enabled=name != "off") for name in ("one", "two", "off")}
+    made = AgentRegistry(str(tmp_path), Config(agents=agents), {"one": 1})
+    assert set(made.absent) == {"two", "off"} and [*made.slots] == ["one"]
+    views = made.everybody(time.time())
+    reasons = [unroutable(Task(id="a", description="x", preferred_agent=name), views) for name in ("two", "off")]
+    assert reasons[0].startswith("wants two, which this dispatcher was started without (agents: one)")
+    assert reasons[1].startswith("wants off, which is not enabled in config.yaml")
+    made.configure(Config(agents=agents), {})
+    assert not unroutable(Task(id="a", description="x", preferred_agent="two"), made.everybody(time.time()))
 
 
 def test_a_pause_survives_a_restart(registry: AgentRegistry, tmp_path: Path) -> None:
