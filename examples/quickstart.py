@@ -40,7 +40,8 @@ def main(root: str) -> None:
     registry.register_agent("researcher", ["web", "search"], {"max_concurrent_tasks": 5})
     registry.register_agent("writer", ["prose"], {"max_concurrent_tasks": 2})
     workers = [one for one in registry.list_agents() if one in ("researcher", "writer")]
-    say(1, "register", f"{', '.join(workers)}; of these for the web: {', '.join(registry.list_agents('web'))}")
+    web = [one for one in workers if one in registry.list_agents("web")]  # an agent of config.yaml may be able to, too
+    say(1, "register", f"{', '.join(workers)}; of these for the web: {', '.join(web)}")
 
     # 2. Create: durable when the call returns. `requirements` are capabilities that its agent must have.
     sources = queue.create_task("Find three sources on rivers", "research", "high", requirements=["web"])
@@ -48,11 +49,12 @@ def main(root: str) -> None:
     say(2, "create", f"{sources} (high), {digest} (low)", f"a task is a file: tasks/pending/{sources}.yaml")
 
     # 3. Route: of those that can do it, the best score: success rate × (1 − running ÷ most at once). Nothing is touched.
-    #    Of agents in config.yaml, which are handed their tasks, `choose` says which slot; `orchestrate why ID` shows all.
+    #    Agents of config.yaml, and specialists, are handed their tasks by a dispatcher: `choose` says which slot, and
+    #    `orchestrate why ID` shows all. Here it is for the workers to fetch it.
     task = Task(id=sources, description="Find three sources on rivers", requirements=("web",))
     agents = registry.everybody(time.time())
     weighed = {row.agent: row for row in CapabilityRouter(agents).weigh(task)}
-    able = [agent for agent in agents if not refusal(agent, task)]
+    able = [agent for agent in agents if agent.worker_type and not refusal(agent, task)]
     best = max(able, key=lambda agent: agent.score).name
     say(3, "route", f"{sources} is for {best} (score {weighed[best].score:.2f}); writer {weighed['writer'].why}")
 

@@ -194,10 +194,9 @@ class Asking:
         return Known(one.agent_id, one.agent_type, one.all, one.max_concurrent_tasks)
 
     def _nobody_can(self, wanted: tuple[str, ...]) -> str:
-        if not wanted:
-            return ""
-        skills = self._registry().get_agent_statistics().skill_distribution
+        registry = self._registry() if wanted else None
         for one in wanted:
-            if one not in skills:
+            if registry and not registry.list_agents(one):
+                skills = {skill for who in registry.everybody(time.time()) for skill in who.capabilities}
                 return f"no agent has the capability {printable(one)!r} now{nearest(one, skills)}; a task that needs it waits"
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,11 @@ def test_the_ten_steps_do_what_they_say(bare: Driver, tmp_path: Path, extra: boo
     hidden = tmp_path / "without the extra"
     hidden.mkdir()
     (hidden / "mcp.py").write_text("raise ImportError\n")
-    env = environment(PYTHONPATH=f"{'' if extra else f'{hidden}:'}{REPOSITORY}")
+    claude = hidden / "claude"  # on whose PATH it is, has the specialist `research`, too
+    claude.write_text("#!/bin/sh\n")
+    claude.chmod(0o755)
+    path = os.environ["PATH"] if extra else f"{hidden}:{os.environ['PATH']}"
+    env = environment(PYTHONPATH=f"{'' if extra else f'{hidden}:'}{REPOSITORY}", PATH=path)
     script = f"{REPOSITORY}/examples/quickstart.py"
     done = subprocess.run(
         [sys.executable, script, str(bare.root)], capture_output=True, text=True, env=env, cwd=tmp_path, timeout=100
@@ -35,6 +40,7 @@ def test_the_ten_steps_do_what_they_say(bare: Driver, tmp_path: Path, extra: boo
     steps = [line.split()[1] for line in done.stdout.splitlines() if line[:2].strip().isdecimal()]
     assert steps == STEPS
     for said in (
+        "researcher, writer; of these for the web: researcher\n",
         "task_001 is for researcher (score 1.00); writer lacks web",
         "at 50 % it had {'found': ['the Rhine']}",
         "a second report is refused: run 1 of task_001 is not researcher's any more",

@@ -12,6 +12,7 @@ from helpers import read, write
 from orchestrator import profiles, prompt
 from orchestrator.config import AgentConfig, Config
 from orchestrator.errors import AlreadyExists, InvalidConfig, NotFound, OrchestrateError
+from orchestrator.extras.mcp_asking import Asking
 from orchestrator.registry import AgentRegistry
 from orchestrator.router import CapabilityRouter
 from orchestrator.rules import built
@@ -139,6 +140,15 @@ def test_a_specialist_does_what_asks_for_it_and_nothing_else(registry: AgentRegi
     assert chosen(registry, requirements=("code",)) == ("a", "agent_01"), "its agent can do that itself"
     assert registry.get_agent_statistics().total_agents == 1
     assert registry.list_agents("validation") == ["validation"]
+
+
+def test_a_model_is_not_told_that_nobody_can_what_a_specialist_can(tmp_path: Path) -> None:
+    write(tmp_path / "config.yaml", "agents: {a: cat}\n")
+    tools = Asking(str(tmp_path))
+    assert tools.create_task("Find it", requirements=("web",)).note == ""
+    assert tools.create_task("Find it", requirements=("wed",)).note.startswith(
+        "no agent has the capability 'wed' now (did you mean 'web'?)"
+    )
 
 
 def test_it_runs_in_the_slots_of_its_agent(registry: AgentRegistry) -> None:
