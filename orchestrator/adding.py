@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator import events, files, ids, locks
-from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull
+from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull, Refused
 from orchestrator.names import agent_problem, id_problem, printable, title_of
 from orchestrator.places import Places, beside_config
 from orchestrator.states import State
@@ -34,6 +34,18 @@ class Adding(Places):
         itself is gone: nobody wants it back."""
         states = (f"{self.tasks}/{state}" for state in State)
         files.make_folders(self.tasks, *states, self.runs, self._drafts, self.own, f"{self.own}/events", sync=True)
+
+    def check_folders(self) -> None:
+        """Raises Refused if one of them is none, or two are the same: a move between these would be no change."""
+        seen: dict[tuple[int, int], State] = {}
+        for state in State:
+            try:
+                status = os.stat(f"{self.tasks}/{state}")
+                os.scandir(f"{self.tasks}/{state}").close()
+            except OSError as error:
+                raise Refused(f"{self.tasks}/{state}: is no folder that can be used: {error.strerror}") from None
+            if (other := seen.setdefault((status.st_dev, status.st_ino), state)) is not state:
+                raise Refused(f"{self.tasks}: {other} and {state} are one folder; make each a folder of its own")
 
     def add(self, task: str | Mapping[str, Value], **fields: Value) -> str:
         """Add a task, durably: its description, or all its fields; its id (`task_001`, … if none is given).

@@ -172,6 +172,7 @@ def serve(root: str, sizes: Mapping[str, int], front: bool, ready: Callable[[str
     try:
         queue = Spool(root)
         queue.make_folders()
+        queue.check_folders()
         file = ConfigFile(root)
         settings = file.load()
         disk.relax(settings.durability == "relaxed")

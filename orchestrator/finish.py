@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from orchestrator import files, history, output, plain, retry
+from orchestrator import history, output, plain, retry
 from orchestrator.agents.base import Answer
 from orchestrator.config import Config
 from orchestrator.context import OUTPUTS, Context
 from orchestrator.ended import Ended, Finished, run_of
 from orchestrator.hands import EDITED, was_edited
-from orchestrator.live import Live
+from orchestrator.live import LINKED, Live
 from orchestrator.performance import Performance, Run
 from orchestrator.result import Verdict, judge
 from orchestrator.runs import FACTS, Result, read_result
@@ -143,8 +143,8 @@ class Finisher:
 
     def _verdict(self, live: Live, config: Config, now: float, together: Together) -> Finished:
         path = self._result_path(live)
-        if not os.path.isdir(live.folder):  # somebody deleted it; the verdict is kept all the same
-            files.make_folders(self.queue.runs, os.path.dirname(live.folder), live.folder)
+        if self.queue.make_run_folder(live.id, live.number):  # if it was deleted, too: the verdict is kept
+            live.stopped, live.stopped_why = Outcome.LOST, LINKED
         # Of a run that we saw live there is no verdict but ours; of another, that of the dispatcher before us.
         if found := verdict_before(live, live.judged or not live.identity.pid):
             return Finished(live, found, True, self._is_late(live))

@@ -28,7 +28,7 @@ _FOLDER = f'"${process.RUN_FOLDER}'
 WRAPPER = (
     f'echo "pid: $$" >>{_FOLDER}/alive"; cd -P "$1" || exit 126; unset OLDPWD; '
     'trap : INT TERM HUP QUIT; ( shift 2; "$@" ) '
-    f'<"$2" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; s=$?; echo $s >{_FOLDER}/exit"; exit $s'
+    f'<"$2" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; s=$?; [ -h {_FOLDER}" ] || echo $s >{_FOLDER}/exit"; exit $s'
 )
 _QUIET = ((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0), *((os.POSIX_SPAWN_DUP2, 0, fd) for fd in (1, 2)))
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python; a program expects to die of them

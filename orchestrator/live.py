@@ -24,6 +24,7 @@ HURRY_SECONDS = 0.1  # the same, while it prints more than is kept
 UP_SECONDS = 20.0  # after which a program that lives is known to start
 IDLE_SHARE = 0.05  # of one CPU: what a program takes that only waits (codex wakes whenever another program starts)
 LEFTOVER_SECONDS = 2.0  # between TERM and KILL for what a run left behind
+LINKED = "a link was put in the place of its folder in tasks/runs/, so that nothing it left can be believed"
 NO_SUBREAPER: set[int] = set()  # stands for "orphans are not ours to see": look everywhere
 
 
@@ -120,7 +121,8 @@ class Live:
         if now - self.looked < LOOK_SECONDS:
             return
         self.looked = now
-        self._look_at_output(now, linger, cap, grace)
+        if not os.path.islink(self.folder):  # what lies where that leads is not ours to cut
+            self._look_at_output(now, linger, cap, grace)
         if self._stopping is None and plain.is_there(f"{self.folder}/cancelled"):
             self.stop(Outcome.CANCELLED, "cancelled by a person while it ran", grace, now)
         elif now - self.started > self.timeout:

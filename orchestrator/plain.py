@@ -99,6 +99,11 @@ def is_plain(path: str) -> bool:
         return False
 
 
+def is_folder(path: str) -> bool:
+    """Whether a folder lies there; a link to one is none. Raises OSError if that cannot be told now."""
+    return is_there(path) and stat.S_ISDIR(os.lstat(path).st_mode)
+
+
 def aside(path: str, files_too: bool = False) -> None:
     """What lies in the place of a file of ours and is none (a folder, a link, a FIFO) gets another name."""
     number = 1

@@ -102,7 +102,7 @@ class Pull:
         number = attempt.made + 1
         held = Held(task.id, worker.agent_id, number, self.queue.run_folder(task.id, number))
         if not (is_new and _made(held.folder)):
-            os.makedirs(held.folder, exist_ok=True)
+            self.queue.make_run_folder(task.id, number)
         try:
             taken.append(runs.take_alive(held.folder, patience=0))
             self.queue.claim(entry.name, task.id)
@@ -221,7 +221,7 @@ class Pull:
         """Lock a run while something is reported on it; False if somebody else has it. Raises Refused if there is
         none."""
         if history.noted_run(self.queue.assignment_path(held.id, held.slot)) == held.number:
-            os.makedirs(held.folder, exist_ok=True)  # only the note is durable: a power cut may have taken the folder
+            self.queue.make_run_folder(held.id, held.number)  # a power cut may have left the note alone
         try:
             fd = os.open(f"{held.folder}/alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (FileNotFoundError, NotADirectoryError):  # all else may pass: a worker would give its task up

@@ -26,7 +26,7 @@ from orchestrator.context import Context
 from orchestrator.errors import InvalidTask, said
 from orchestrator.history import attempts, was_given_back
 from orchestrator.launcher import end_leftovers
-from orchestrator.live import Live
+from orchestrator.live import LINKED, Live
 from orchestrator.names import printable
 from orchestrator.process import Identity
 from orchestrator.reading import read_bytes
@@ -103,17 +103,18 @@ class Recovery:
             return None
         (slot, agent, number), name = found[-1]
         folder = self.queue.run_folder(task_id, number)
+        was_linked = bool(number) and self.queue.unlink_run(task_id, number)
         files.sweep_drafts(folder, now)
         record = runs.read_record(folder) if number else None
         alive = bool(number) and runs.is_alive(folder)
         note = f"{self.queue.tasks}/{State.ASSIGNED}/{name}"
         was_cut = runs.assigned_boot(note) not in ("", process.boot_id())
         # The last word is the processes': somebody may have deleted the folder.
-        if not number or not (alive or was_cut or runs.has_begun(folder) or process.members(folder)):
+        if not number or not (alive or was_cut or was_linked or runs.has_begun(folder) or process.members(folder)):
             os.unlink(note)
             self._give_back(task_id, "was about to start when the dispatcher died")
             return None
-        os.makedirs(folder, exist_ok=True)  # only the note is durable before the start
+        self.queue.make_run_folder(task_id, number)  # only the note is durable before the start
         self._restore_verdict(task_id, slot, number, folder)
         try:
             task = parse(read_bytes(self.queue.path(State.ASSIGNED, task_id)), task_id)
@@ -131,6 +132,8 @@ class Recovery:
             live.started -= gone
         if was_cut:  # an exit status may be there, and what it speaks of torn or gone
             live.stopped, live.stopped_why = Outcome.LOST, "the machine stopped before its end was recorded"
+        if was_linked:
+            live.stopped, live.stopped_why = Outcome.LOST, LINKED
         if alive:
             self._tell("resumed", task_id, f"run {number} on {slot} ({agent}) lives; taken up")
         return live

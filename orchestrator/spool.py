@@ -88,6 +88,25 @@ class Spool(Adding):
         files.make_folders(self.own)
         return locks.locked(f"{self.own}/release.lock")
 
+    def make_run_folder(self, task_id: str, number: int) -> bool:
+        """A run's folder, and those it lies in; whether a link was in its place (`unlink_run`)."""
+        was_linked = self.unlink_run(task_id, number)
+        path = self.run_folder(task_id, number)
+        try:
+            files.make_folders(os.path.dirname(path), path)
+        except FileNotFoundError:
+            files.make_folders(self.runs, os.path.dirname(path), path)
+        return was_linked
+
+    def unlink_run(self, task_id: str, number: int) -> bool:
+        """What was put in the place of a run's folder, or of its task's, and is none, gets another name: nothing is
+        written where a link leads. Whether something was."""
+        path = self.run_folder(task_id, number)
+        found = [one for one in (os.path.dirname(path), path) if not plain.is_folder(one) and plain.is_there(one)]
+        for one in found:
+            plain.aside(one, files_too=True)
+        return bool(found)
+
     def place_result(self, task_id: str, state: State, run_result: str) -> None:
         """Give a run's result its name beside where the task is about to go. Twice does no harm."""
         target = self.result_path(state, task_id)
@@ -200,6 +219,7 @@ class Spool(Adding):
         """Leave a person's word (`retried`) in the folder of the last run."""
         if not (numbers := self.run_numbers(task_id)):
             return
+        self.make_run_folder(task_id, numbers[-1])
         path = f"{self.run_folder(task_id, numbers[-1])}/{word}"
         files.replace(path, note.encode(), drafts=self._drafts)
         files.sync_folder(os.path.dirname(path))

@@ -167,7 +167,7 @@ class Starter:
         live = self.live(config, task, entry.attempt.made + 1, agent, slot, _known(self.registry.settings(agent)), wall)
         live.attempt, live.stamp = entry.attempt, entry.stamp
         try:
-            _make_folder(live.folder)
+            self.queue.make_run_folder(task.id, live.number)
             invocation = live.adapter.invoke(self._request(live, entry))
             _record(live, invocation.argv, content)
         except PromptTooLong as error:
@@ -278,12 +278,3 @@ def _record(live: Live, argv: tuple[str, ...], content: bytes) -> None:
             hashlib.sha256(content).hexdigest(),
         ),
     )
-
-
-def _make_folder(path: str) -> None:
-    """A run's folder, and those it lies in; one that was prepared in vain is used again."""
-    above = os.path.dirname(path)
-    try:
-        files.make_folders(above, path)
-    except FileNotFoundError:
-        files.make_folders(os.path.dirname(above), above, path)

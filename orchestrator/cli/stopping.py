@@ -124,6 +124,7 @@ def _cancel_running(queue: Spool, task_id: str) -> str:
     folder = queue.run_folder(task_id, number)
     if not number or not os.path.isdir(folder):
         raise FileNotFoundError(folder)
+    queue.make_run_folder(task_id, number)  # nothing is written where a link leads
     if not is_slot(agent):
         return _cancel_worker(queue, task_id, agent, number)
     plain.aside(f"{folder}/cancelled")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from integration.driver import Driver
+from integration.driver import Driver, until
 
 LONG = "R" * 250  # with `.reason.txt` behind it, longer than a name may be
 
@@ -72,3 +72,40 @@ def test_doctor_names_a_folder_that_it_may_not_look_into_and_goes_on(root: Drive
     for name in ("tasks/completed", "context", ".orchestrator"):
         assert f"{name}: its owner may not write there" in told
     assert f"Permission denied ({shut[0]})" in told and "moves refuse to overwrite" in done.stdout
+
+
+def test_nothing_is_written_where_a_link_in_the_place_of_a_runs_folder_leads(root: Driver) -> None:
+    elsewhere = root.root.parent / "elsewhere"
+    elsewhere.mkdir()
+    root.configure({"shell": {"max_instances": 3}}, retry={"max_retries": 0})
+    exchange = 'mv "$ORCHESTRATE_RUN_FOLDER" "$ORCHESTRATE_RUN_FOLDER.own"; ln -s ../../../../elsewhere "$ORCHESTRATE_RUN_FOLDER"'
+    root.drop("one", run=exchange)
+    root.drop("taken", run=f"{exchange}; touch exchanged; while test ! -e go; do sleep 0.02; done", max_retries=0)
+    planted = root.root / "tasks/runs/planted"
+    planted.parent.mkdir()
+    planted.symlink_to("../../../elsewhere")
+    root.drop("planted", run="echo well")
+    root.start()
+    root.reach("review", "one")
+    root.reach("completed", "planted")
+    until(lambda: (root.root / "exchanged").exists())
+    root.kill()
+    root.start()
+    root.go()
+    root.reach("review", "taken")
+    assert root.result("one")["status"] == root.result("taken")["status"] == "lost"
+    assert "a link was put in the place of its folder" in root.result("one")["reason"]
+    assert list(elsewhere.iterdir()) == []
+    assert root.ok("show", "planted") and root.json("doctor")["problems"] == 0
+
+
+def test_two_states_in_one_folder_or_in_none_are_refused_by_name(root: Driver) -> None:
+    assigned = root.root / "tasks/assigned"
+    assigned.rmdir()
+    for target, words in (("completed", "are one folder"), ("assigned", "no folder that can be used"), ("/nowhere", "")):
+        assigned.symlink_to(target)
+        said = root.run("start")
+        assert said.returncode == 1 and words in said.stderr and "assigned" in said.stderr
+        assigned.unlink()
+    os.mkfifo(assigned)
+    assert f"{assigned}: is no folder" in root.run("start").stderr
