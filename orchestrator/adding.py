@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator import events, files, ids, locks
 from orchestrator.errors import AlreadyExists, InvalidTask, NotFound, OrchestrateError, QueueFull, Refused
-from orchestrator.names import agent_problem, id_problem, printable, title_of
-from orchestrator.places import Places, beside_config
+from orchestrator.names import id_problem, printable, title_of
+from orchestrator.places import Places, agent_problem
 from orchestrator.states import State
 from orchestrator.together import Together
 from orchestrator.writing import Value, to_yaml
@@ -68,15 +68,16 @@ class Adding(Places):
             raise InvalidTask(f"write a list of tasks, not {printable(repr(tasks), 80)}; add() takes one")
         if not os.path.isdir(self.root):
             raise NotFound(f"{self.root}: no such folder")
-        max_size, unique, known = config.brief(config.load_or_last(self.root)[0])
+        max_size, unique, known, shells = config.brief(config.load_or_last(self.root)[0])
         rows: list[Mapping[str, Value]] = []
-        agents: dict[str, str] = {}  # that are asked for → what is wrong with that
+        agents: dict[tuple[str, bool], str] = {}  # that are asked for, to run a script or not → what is wrong with that
         for one in tasks:
             rows.append(one if isinstance(one, Mapping) else {"description": one})
             try:
-                wanted = check(rows[-1]).preferred_agent or ""
+                task = check(rows[-1])
+                wanted = task.preferred_agent or "", task.run is not None
                 if wanted not in agents:
-                    agents[wanted] = agent_problem(wanted, known and [*known, *beside_config(self.root)])
+                    agents[wanted] = agent_problem(self.root, *wanted, known, shells)
                 if problem := agents[wanted]:
                     raise InvalidTask(problem)
             except InvalidTask as reason:

@@ -259,10 +259,13 @@ def load_and_keep(root: str) -> Config:
     return config
 
 
-def brief(config: Config) -> tuple[int, bool, list[str]]:
-    """What adding a task needs: the queue's size, whether ids are unique ones, the agents that it may name."""
+def brief(config: Config) -> tuple[int, bool, list[str], list[str]]:
+    """What adding a task needs: the queue's size, whether ids are unique ones, the agents that it may name, and those of
+    them that run scripts."""
     names = sorted({*config.agents, *BUILT_IN, "shell", "command"}) if config.agents else []
-    return config.queue.max_size, config.queue.ids == "unique", names
+    every = {"shell": AgentConfig(), **config.agents}
+    shells = [name for name, agent in every.items() if (agent.adapter or name) == "shell"]
+    return config.queue.max_size, config.queue.ids == "unique", names, shells
 
 
 def load_or_last(root: str, keep: bool = False) -> tuple[Config, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sized
 
 ID_LIMIT = 100  # characters; 180 bytes at most
 PATH_LIMIT = 1000  # characters; each part of a path is looked up with all before it
@@ -55,13 +55,6 @@ def id_from_stem(stem: str) -> str:
     if _RESERVED.fullmatch(text):
         text += "_task"
     return text if not id_problem(text) else ""
-
-
-def agent_problem(agent: str, known: Sequence[str]) -> str:
-    """Why a task cannot prefer this agent; "" if it can, or if nobody knows which there are."""
-    if not agent or not known or agent in known:
-        return ""
-    return f"unknown agent {printable(agent)!r}{nearest(agent, known)}; 'orchestrate agents' lists them"
 
 
 def path_problem(text: str) -> str:

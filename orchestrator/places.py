@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from orchestrator import plain
 from orchestrator.errors import OrchestrateError
-from orchestrator.names import id_problem, natural, printable
+from orchestrator.names import id_problem, natural, nearest, printable
 from orchestrator.states import ENDED, State
 
 BUILT_IN = ("research", "analysis", "synthesis", "validation")  # specialists that are everywhere
@@ -58,6 +58,24 @@ def _is_id_name(name: str) -> bool:
 def is_strange(entry: os.DirEntry[str]) -> bool:
     """A folder in pending/: nobody would ever look into it, so it is named instead of passed over."""
     return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+
+
+def agent_problem(root: str, agent: str, has_script: bool, known: Sequence[str], shells: Sequence[str]) -> str:
+    """Why no task with (or without) a `run:` script can prefer this agent; "" if one can, or if nobody knows which agents
+    there are. `known`: those of config.yaml; `shells`: those of them that run scripts, and nothing else."""
+    if not agent or not known:
+        return ""
+    beside = beside_config(root)
+    if agent not in known and agent not in beside:
+        near = nearest(agent, [*known, *beside])
+        return f"unknown agent {printable(agent)!r}{near}; 'orchestrate agents' lists them"
+    if has_script and shells and agent not in shells:
+        return (
+            f"has a 'run:' script, which agent {agent!r} never runs; leave the agent out, or name {' or '.join(shells)}"
+        )
+    if not has_script and agent in shells and agent not in beside:
+        return f"agent {agent!r} runs a 'run:' script and nothing else; give the task one, or another agent"
+    return ""
 
 
 def beside_config(root: str) -> list[str]:

@@ -239,9 +239,8 @@ def unroutable(task: Task, agents: Sequence[AgentView]) -> str:
         return ""
     own = [agent for agent in agents if not agent.base]
     names = ", ".join(agent.name for agent in own) or "none"
-    wanted = [agent for agent in agents if is_wanted(agent, task.preferred_agent)]
+    wanted, asked = [agent for agent in agents if is_wanted(agent, task.preferred_agent)], task.preferred_agent or ""
     if not wanted:
-        asked = task.preferred_agent or ""
         why = next((agent.absent[asked] for agent in agents if asked in agent.absent), "is not set up here")
         return f"wants {asked}, which {why} (agents: {names}); see 'orchestrate doctor'"
     if task.requirements and all(set(task.requirements) - set(agent.capabilities) for agent in wanted):
@@ -250,12 +249,15 @@ def unroutable(task: Task, agents: Sequence[AgentView]) -> str:
         hints = [f"{printable(one)}{nearest(one, held)}" for one in missing] or [*map(printable, task.requirements)]
         what = f"{'capability' if len(hints) == 1 else 'capabilities'} {', '.join(hints)}"
         return f"needs {what}{'' if missing else ' in one agent'}; agents have {', '.join(held) or 'none'}"
-    why = wanted[0].adapter.refuses(task) if len(wanted) == 1 else ""
-    if task.run is None and all(agent.adapter.kind == "shell" for agent in wanted):
+    if fit := [agent for agent in wanted if not agent.adapter.refuses(task)]:
+        return "no agent can do it: " + "; ".join(f"{agent.name} {refusal(agent, task)}" for agent in fit[:3])
+    if asked:
+        how = f"no 'run:' script, and {asked} does nothing else; give it one, or"
+        how = f"a 'run:' script, and {asked} never runs one;" if task.run is not None else how
+        return f"has {how} take 'preferred_agent: {asked}' out"
+    if task.run is None:
         return f"has no 'run:' script, and the only agents here ({names}) run scripts; set up claude, codex, … in config.yaml"
-    if task.run is not None:
-        return f"has a 'run:' script, and no shell agent is set up (agents: {names})"
-    return f"no agent can do it: {wanted[0].name} {why}"
+    return f"has a 'run:' script, and no shell agent is set up (agents: {names})"
 
 
 def stranded(task: Task, agents: Sequence[AgentView], missing: Callable[[str], str]) -> str:
@@ -271,10 +273,9 @@ def why_waiting(
     clock: Callable[[float], str], rejected: Callable[[str], str],
 ) -> str:  # fmt: skip
     """The honest reason, in words a user can read. `clock` writes a moment as his time of day."""
-    held = []
+    held, words = [], {State.ASSIGNED: "running", State.PENDING: "waiting", State.REVIEW: "in review"}
     for one in sorted(entry.unmet):
         state = state_of(one)
-        words = {State.ASSIGNED: "running", State.PENDING: "waiting", State.REVIEW: "in review"}
         if state is None:
             held.append(f"{one} ({rejected(one) or 'no such task'})")
         elif state is not State.COMPLETED:

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from orchestrator import config, places, plain, profiles
+from orchestrator import config, plain, profiles
 from orchestrator.cli.submit import fields_of, refuse_unknown_agent
 from orchestrator.errors import InvalidConfig, InvalidTask, OrchestrateError
 from orchestrator.names import page_name, printable
+from orchestrator.places import agent_problem
 from orchestrator.reading import parse_mapping, read_bytes
-from orchestrator.registry import wants
-from orchestrator.roster import Roster
 from orchestrator.spool import Spool, is_task_name
 from orchestrator.states import ENDED, State
 from orchestrator.task import ALIASES, FIELDS, parse
@@ -183,7 +182,7 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
     problems: list[tuple[str, str]] = [] if given else _specialists(root)
     seen: dict[str, str] = {}
     edges: dict[str, tuple[str, ...]] = {}
-    names = _agent_names(root)
+    known = _agents(root)
     used = _used if len(paths) <= MANY else _used_among(queue)
     awaited: set[str] = set()  # by those that were seen
     for path in paths:
@@ -200,8 +199,8 @@ def check_files(root: str, paths: Sequence[str]) -> tuple[list[tuple[str, str]],
             awaited.update(task.dependencies)
             if problem := used(queue, task.id, path):
                 raise InvalidTask(problem)
-            if task.preferred_agent and names and (problem := wants(names, task.preferred_agent)):
-                raise InvalidTask(f"preferred_agent: {problem}")
+            if problem := agent_problem(root, task.preferred_agent or "", task.run is not None, *known):
+                raise InvalidTask(problem)
             if problem := missing_files(root, task.context_files, task.context_required, task.dependencies):
                 raise InvalidTask(problem)
             if task.id in awaited and (path_of_cycle := _cycle(task.id, edges)):
@@ -242,13 +241,13 @@ def _specialists(root: str) -> list[tuple[str, str]]:
     return [(where, said) for problem in found.values() for where, _, said in [problem.partition(": ")]]
 
 
-def _agent_names(root: str) -> list[str]:
+def _agents(root: str) -> tuple[list[str], list[str]]:
+    """Those that a task may name, and those of them that run scripts."""
     try:
         found = config.load(root)
-        agents, workers = [*found.agent_table(), *found.agents], Roster(f"{root}/.orchestrator").names()
-        return [*agents, *places.BUILT_IN, *profiles.names(root), *workers]
     except InvalidConfig:
-        return []
+        return [], []
+    return [*found.agents, *config.BUILT_IN, "shell", "command"], config.brief(found)[3]
 
 
 def _cycle(start: str, edges: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -19,6 +19,7 @@ class Settings(NamedTuple):
     max_size: int = 1000
     unique: bool = False  # ids
     agents: list[str] = []  # that a task may name; none: they are found out by the dispatcher
+    shells: list[str] = []  # of them: those that run scripts
 
 
 def settings(root: str) -> Settings:

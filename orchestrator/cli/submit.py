@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.cli.settings import settings
 from orchestrator.errors import InvalidTask, WrongUsage
-from orchestrator.names import PRIORITIES, agent_problem, id_problem, page_name, path_problem, printable
-from orchestrator.places import beside_config
+from orchestrator.names import PRIORITIES, id_problem, page_name, path_problem, printable
+from orchestrator.places import agent_problem
 from orchestrator.spool import Spool
 from orchestrator.writing import Value
 
@@ -104,15 +104,15 @@ def fields_of(description: Sequence[str], given: Mapping[str, Sequence[str]], ro
 
 def submit(root: str, fields: Mapping[str, Value]) -> str:
     """Add the task; its id. Raises OrchestrateError; nothing was added then."""
-    max_size, unique, _ = settings(root)
+    max_size, unique = settings(root)[:2]
     refuse_unknown_agent(root, fields)
     return Spool(root).put(fields, max_size, unique)
 
 
 def refuse_unknown_agent(root: str, fields: Mapping[str, Value]) -> None:
-    """Raises InvalidTask if the task names an agent that nobody knows."""
-    known = settings(root).agents
-    if problem := agent_problem(str(fields.get("preferred_agent") or ""), known and [*known, *beside_config(root)]):
+    """Raises InvalidTask if the task names an agent that nobody knows, or that never does such a task."""
+    found, agent = settings(root), str(fields.get("preferred_agent") or "")
+    if problem := agent_problem(root, agent, bool(fields.get("run")), found.agents, found.shells):
         raise InvalidTask(problem)
 
 

@@ -167,11 +167,12 @@ def test_validate_finds_what_would_be_rejected_and_is_fit_for_a_git_hook(root: D
     root.drop("b", dependencies=["a"])
     root.drop("a", dependencies=["b"])
     root.drop("agent", preferred_agent="fakke")
+    (root.root / "tasks/pending/script.yaml").write_text("run: 'true'\npreferred_agent: fake\n")
     (root.root / "tasks/pending/key.yaml").write_text("description: x\npriorty: high\n")
     found = root.run("validate", "--json")
     assert found.returncode == 1
     problems = {os.path.basename(row["file"]): row["reason"] for row in json.loads(found.stdout)["problems"]}
-    assert sorted(problems) == ["agent.yaml", "b.yaml", "key.yaml"]
+    assert sorted(problems) == ["agent.yaml", "b.yaml", "key.yaml", "script.yaml"]
     assert "b → a → b" in problems["b.yaml"] and "did you mean 'priority'" in problems["key.yaml"]
     assert root.run("validate", "tasks/pending/good.yaml", cwd=root.root).returncode == 0
     done = root.drop("done", folder="completed")

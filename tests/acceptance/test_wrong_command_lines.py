@@ -27,6 +27,9 @@ MISTAKES = [  # exit code 1: the queue says no; exactly one line
     (("logs",), "no dispatcher has run here yet"),
     (("add", "x", "--context-required", "maybe"), "context/maybe.md does not exist; write true, false or names"),
     (("add", "--file", "agent.yaml"), "agent.yaml: unknown agent 'fakke' (did you mean 'fake'?)"),
+    (("add", "x", "--agent", "fake", "--run", "true"), "agent 'fake' never runs; leave the agent out, or name shell"),
+    (("add", "x", "--agent", "shell"), "agent 'shell' runs a 'run:' script and nothing else; give the task one"),
+    (("add", "--file", "script.yaml"), "agent 'fake' never runs; leave the agent out"),
     (("cancel", "refused"), "was rejected: unknown key 'x'; correct tasks/rejected/refused.yaml and move it"),
     (("retry", "refused"), "was rejected: unknown key 'x'; correct tasks/rejected/refused.yaml and move it"),
     (("retry", "other_id"), "was rejected: unknown key 'x'; correct tasks/rejected/refused.yaml and move it"),
@@ -88,6 +91,7 @@ def queue(root: Driver) -> Driver:
         ("bad.yaml", "desription: x\n"),
         ("good.yaml", "description: x\n"),
         ("agent.yaml", "description: x\npreferred_agent: fakke\n"),
+        ("script.yaml", "run: 'true'\npreferred_agent: fake\n"),
         ("tasks/rejected/refused.yaml", "description: x\nid: other_id\nx: 1\n"),
         ("tasks/rejected/refused.yaml.reason.txt", "tasks/pending/refused.yaml: unknown key 'x'\n"),
     ):

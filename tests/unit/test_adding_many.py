@@ -12,6 +12,7 @@ from helpers import read, write
 
 from orchestrator import TaskQueue, disk, ids, syncing
 from orchestrator.adding import MANY
+from orchestrator.errors import InvalidTask
 from orchestrator.spool import Spool
 
 pytestmark = pytest.mark.fast
@@ -45,6 +46,22 @@ def test_many_are_on_the_disk_before_they_have_names_and_their_names_before_anyo
     assert len(TaskQueue(queue.root).create_tasks(["x"] * MANY)) == MANY
     assert seen == [("the file system" if is_whole else f"{MANY} files", 0, MANY), ("pending", MANY, 0)]
     assert len(os.listdir("/proc/self/fd")) == open_files
+
+
+def test_what_no_agent_of_that_name_ever_does_is_refused(queue: Spool) -> None:
+    config = "agents: {claude: {}, mine: {command: cat}, sh: {adapter: shell}, shell: {adapter: command, command: cat}}"
+    write(f"{queue.root}/config.yaml", config)
+    desk = TaskQueue(queue.root)
+    for agent in ("claude", "mine", "research", "shell"):
+        with pytest.raises(InvalidTask, match=f"has a 'run:' script, which agent '{agent}' never runs; .* name sh$"):
+            desk.add({"run": "true", "preferred_agent": agent})
+    with pytest.raises(
+        InvalidTask, match="task 2: agent 'sh' runs a 'run:' script and nothing else; give the task one"
+    ):
+        desk.add_tasks([{"run": "true", "preferred_agent": "sh"}, {"description": "x", "preferred_agent": "sh"}])
+    assert os.listdir(f"{desk.tasks}/pending") == []
+    desk.register_agent("ann", agent_type="sh")  # who can do what the other cannot
+    assert desk.add("x", preferred_agent="sh") and desk.add("x", run="true", preferred_agent="sh")
 
 
 def test_of_many_that_the_disk_did_not_take_none_is_there(queue: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,21 @@ def test_a_task_without_a_slot_says_whose_and_how_many_are_busy() -> None:
         ([], {}, "agents: none"),
         ([agent("shell")], {}, "has no 'run:' script"),
         ([agent("claude")], {"run": "true"}, "has a 'run:' script, and no shell agent is set up (agents: claude)"),
+        (
+            [agent("shell"), agent("claude")],
+            {"run": "true", "preferred_agent": "claude"},
+            "has a 'run:' script, and claude never runs one; take 'preferred_agent: claude' out",
+        ),
+        (
+            [agent("shell"), agent("claude")],
+            {"preferred_agent": "shell"},
+            "has no 'run:' script, and shell does nothing else; give it one, or take 'preferred_agent: shell' out",
+        ),
+        (
+            [agent("shell"), agent("claude", capabilities=("sql",))],
+            {"run": "true", "requirements": ("sql",)},
+            "no agent can do it: shell lacks sql",
+        ),
     ],
 )
 def test_a_task_that_no_agent_can_ever_do_says_what_is_missing(
