@@ -288,11 +288,11 @@ class Dispatcher:
 
     def _finish(self, ended: list[Live], wall: float, lived: float, judged: Judged | None) -> None:
         done, problem = self.finisher.finish_most(ended, self.config, wall, judged)
+        why = said(problem) if problem and (left := len(ended) - len(done)) else ""
+        if self.health.say("unrecorded", why, wall) and why:
+            self.tell("error", "", f"{counted(left, 'ended run')} cannot be recorded yet: {why}; tried again")
         if problem:  # full disk, no descriptors: nothing was committed that is not whole; again in a moment
             self._finish_again_at, self._scan_at = lived + 2.0, 0.0
-            if left := len(ended) - len(done):
-                runs = counted(left, "ended run")
-                self.tell("error", "", f"{runs} cannot be recorded yet: {said(problem)}; tried again")
             if plain.is_gone(self.queue.root) or (self.mode is Mode.NOW and not done):  # nor ever; or by the next start
                 self.supervisor.remove(ended)
                 return

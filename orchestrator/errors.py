@@ -20,7 +20,10 @@ class OrchestrateError(Exception):
 
 def said(error: OSError) -> str:
     """What the system says, and of which file."""
-    where = error.filename2 or error.filename
+    where = str(error.filename2 or error.filename or "")
+    folder, _, name = where.rpartition("/")
+    if name.startswith(".") and name.endswith(".tmp"):  # a draft: its name says nothing, and is another each time
+        where = folder
     return f"{error.strerror or error}{f' ({where})' if where else ''}"
 
 

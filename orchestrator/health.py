@@ -62,7 +62,7 @@ class Health:
         self._limits: LimitsConfig | None = None  # those of that look
         self._reason = ""  # that this machine has no room, as it was then
         self.halted = ""  # why nothing is started; "" if all is well
-        self._unread = ""  # which files of pending/ cannot be read now
+        self._said: dict[str, str] = {}  # what else `status` has to know
         self.before = 0.0  # when the dispatcher before us last beat (epoch seconds)
 
     def open(self) -> None:
@@ -127,9 +127,14 @@ class Health:
             more = f" ({len(silent) - 1} more)" if len(silent) > 1 else ""
             text = f"tasks/pending/{printable(name, 100)}{more}: {why}"
             break
-        if text != self._unread:
-            self._unread = text
+        self.say("unread", text, wall)
+
+    def say(self, what: str, text: str, wall: float) -> bool:
+        """For `status`: `unread`, or why what has ended cannot be `unrecorded`; "" once that is over. Whether it is new."""
+        if is_new := text != self._said.get(what, ""):
+            self._said[what] = text
             self._write(wall)
+        return is_new
 
     def patience(self, lived: float) -> float:
         """Seconds until there is something to be done here."""
@@ -154,7 +159,7 @@ class Health:
         if self._fd < 0:
             return
         halted = {"halted": self.halted[:800], "since": utc(wall)} if self.halted else {}
-        text = to_yaml(halted | ({"unread": self._unread[:400]} if self._unread else {}))
+        text = to_yaml(halted | {what: text[:400] for what, text in self._said.items() if text})
         try:
             os.pwrite(self._fd, text.ljust(BLOCK, b"\n"), 0)
         except OSError:

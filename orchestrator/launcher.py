@@ -23,12 +23,13 @@ from orchestrator.process import Child, Identity
 # Its first word goes into `alive`: from then on the run has begun. It opens the output itself, so that
 # it is made while the dispatcher goes on. A shell that has a trap set waits for its child, and then
 # writes; the child itself gets the signal's default. `echo` is part of the shell: no further process.
-# Where a full disk takes no status, whoever started it still learns it from the wrapper's own.
+# Where a full disk takes no status, `alive` may take it: that has a block already.
 _FOLDER = f'"${process.RUN_FOLDER}'
 WRAPPER = (
     f'echo "pid: $$" >>{_FOLDER}/alive"; cd -P "$1" || exit 126; unset OLDPWD; '
     'trap : INT TERM HUP QUIT; ( shift 2; "$@" ) '
-    f'<"$2" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; s=$?; [ -h {_FOLDER}" ] || echo $s >{_FOLDER}/exit"; exit $s'
+    f'<"$2" >>{_FOLDER}/stdout.log" 2>>{_FOLDER}/stderr.log"; s=$?; '
+    f'[ -h {_FOLDER}" ] || echo $s >{_FOLDER}/exit" || echo "exit: $s" >>{_FOLDER}/alive"; exit $s'
 )
 _QUIET = ((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0), *((os.POSIX_SPAWN_DUP2, 0, fd) for fd in (1, 2)))
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python; a program expects to die of them

@@ -271,10 +271,14 @@ def read_exit(folder: str) -> int | None:
     try:
         fd = plain.opener(f"{folder}/exit", os.O_RDONLY)
         try:
-            return int(os.read(fd, 8))
+            found = os.read(fd, 8)
         finally:
             os.close(fd)
-    except (FileNotFoundError, NotADirectoryError, plain.NotPlain, ValueError):
+    except (FileNotFoundError, NotADirectoryError, plain.NotPlain):
+        found = b""
+    try:  # a full disk has no room for a further file, and some at the end of one that is there
+        return int(found) if found else int(_mapping(f"{folder}/alive")["exit"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -69,9 +69,11 @@ def view(root: str) -> dict[str, object]:
                 "finding": finding,
             }
         )
-    slots = [row["agent_id"] for row in running]
+    slots, unrecorded = [row["agent_id"] for row in running], halted(root, "unrecorded")
     for row in running:  # a slot goes on before its last task has moved on
         is_shared = is_slot(row["agent_id"]) and slots.count(row["agent_id"]) > 1
+        alive = f"{queue.run_folder(row['task_id'], row['run'])}/alive"
+        row["unrecorded"] = bool(unrecorded) and is_slot(row["agent_id"]) and not is_locked(alive)
         row["ending"] = is_shared and os.path.exists(f"{queue.run_folder(row['task_id'], row['run'])}/exit")
     counts = {str(state): queue.count(state) for state in State}
     review = [
@@ -85,6 +87,7 @@ def view(root: str) -> dict[str, object]:
         "dispatcher": runs and {**runs, "quiet_seconds": _age(f"{queue.own}/heartbeat", now)},
         "halted": halted(root) or None,
         "unread": halted(root, "unread") or None,
+        "unrecorded": unrecorded or None,
         "counts": counts,
         "running": running,
         "agents": _agents(root, running, lacks.get("missing", {}), now),
@@ -115,9 +118,19 @@ def stranded(root: str) -> dict[str, Any]:
 
 
 def halted(root: str, what: str = "halted") -> str:
-    """Why the dispatcher, if one runs, starts nothing now (`unread`: which files it cannot read); "" if it does."""
+    """Why the dispatcher, if one runs, starts nothing now (`unread`: which files it cannot read; `unrecorded`: why it
+    cannot record what has ended); "" if it does."""
     running = is_locked(f"{root}/.orchestrator/dispatcher.lock")
     return flat(f"{root}/.orchestrator/heartbeat").get(what, "") if running else ""
+
+
+def over(root: str, folder: str) -> str:
+    """What is to be said of a run that has ended and is not judged; "" if nothing is."""
+    if is_locked(f"{folder}/alive"):
+        return ""
+    if why := halted(root, "unrecorded"):
+        return f", has ended, and cannot be recorded: {why}"
+    return ", has ended; the next start judges it" if os.path.exists(f"{folder}/exit") and not dispatcher(root) else ""
 
 
 def _age(path: str, now: float) -> int:
@@ -196,6 +209,9 @@ def show(root: str, as_json: bool) -> int:
         print("halted      " + fold(paint.bad(str(found["halted"])), 12))
     if found["unread"]:
         print("unread      " + fold(paint.warm(str(found["unread"])), 12))
+    if found["unrecorded"]:
+        text = f"what has ended cannot be recorded, and is tried again: {found['unrecorded']}"
+        print("unrecorded  " + fold(paint.bad(text), 12))
     if found["problem"]:
         text = f"{found['problem']}; until it is mended the last good settings count"
         print("config      " + fold(paint.bad(text), 12))
@@ -214,6 +230,7 @@ def show(root: str, as_json: bool) -> int:
     for row in found["running"]:  # type: ignore[attr-defined]
         on = "on " if is_slot(row["agent_id"]) else ""
         far = ", ending" if row["ending"] else how_far(row["percent"], row["finding"])
+        far = ", has ended; unrecorded" if row["unrecorded"] else far
         where = f"{row['agent_type']} {on}{row['agent_id']}, run {row['run']}{far}"
         quiet = float(row["quiet_seconds"])
         silent = f"  {paint.warm(f'quiet for {span(quiet)}')}" if quiet > STALE_SECONDS else ""

@@ -32,12 +32,15 @@ def stop_dispatcher(root: str, how: str, as_json: bool) -> None:
     os.kill(pid, SIGNALS[how])
     said, begun = "", time.monotonic()
     while hold.running_pid(root) == pid:  # another one may have begun in its place
-        running = view(root)["running"]
+        seen = view(root)
+        running, why = seen["running"], seen["unrecorded"]
         assert isinstance(running, list)
         found = [row for row in running if is_slot(row["agent_id"])]
         names = ", ".join(f"{row['task_id']} ({row['agent_type']}, {span(row['seconds'])})" for row in found[:5])
         line = f"waiting for {counted(found, 'run')}: {names}{' …' if len(found) > 5 else ''}"
-        key = ",".join(str(row["task_id"]) for row in found)
+        if why:
+            line += f"; what has ended cannot be recorded: {why}; 'stop --now' leaves it to the next start"
+        key = ",".join(str(row["task_id"]) for row in found) + str(why)
         if how != "leave" and found and not as_json and key != said and time.monotonic() - begun > 0.3:
             print(line, flush=True)
             said = key

@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator import history, ids, progress, router, runs
 from orchestrator.cli import rejects
 from orchestrator.cli.settings import usable
-from orchestrator.cli.status import dispatcher, flat, halted, how_far
+from orchestrator.cli.status import dispatcher, flat, halted, how_far, over
 from orchestrator.errors import InvalidTask, OrchestrateError
 from orchestrator.looking import IN_ORDER, Looking
 from orchestrator.names import printable
@@ -173,9 +173,8 @@ class Views:
         if not said[2]:
             return "just claimed", said
         folder = self.queue.run_folder(task_id, said[2])
-        over = os.path.exists(f"{folder}/exit") and not runs.is_alive(folder) and not dispatcher(self.root)
         how = ", is being cancelled" if os.path.exists(f"{folder}/cancelled") else ""
-        how = how_far(*progress.last(folder)) + (", has ended; the next start judges it" if over else how)
+        how = how_far(*progress.last(folder)) + ((is_slot(said[0]) and over(self.root, folder)) or how)
         return f"{said[1]} {'on ' if is_slot(said[0]) else ''}{said[0]}, run {said[2]}{how}", said
 
     def _slot(self, task_id: str) -> str:

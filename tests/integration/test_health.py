@@ -303,11 +303,14 @@ def test_a_full_disk_loses_nothing_and_refuses_whole(small: Driver) -> None:
     small.go()
     until(lambda: not small.members())
     assert [small.places(one) for one in ("runs", "prints")] == [["assigned"]] * 2, "there is no room for a verdict"
+    until(lambda: "No space left" in (small.json("status")["unrecorded"] or ""), what=lambda: small.log)
+    assert all(row["unrecorded"] for row in small.json("status")["running"])
+    assert "has ended, and cannot be recorded: No space left" in small.ok("tasks", "--status", "assigned")
     filler.unlink()
     # Their own output found no room either: what they did is not known, and they are run again.
     small.reach("completed", "runs", "prints", "waits0", "waits1", "waits2")
     assert [small.count(f"waits{number}") for number in range(3)] == [1, 1, 1]
-    assert small.json("status")["halted"] is None
+    assert small.json("status")["halted"] is None and small.json("status")["unrecorded"] is None
 
 
 def limit(pid: int, kind: int, soft: int) -> tuple[int, int]:

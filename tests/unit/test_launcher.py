@@ -194,6 +194,13 @@ os.kill(os.getpid(), 9)
     assert runs.read_exit(folder) == 3
 
 
+def test_where_there_is_no_room_for_a_status_the_record_takes_it(folder: str, tmp_path: Path) -> None:
+    os.symlink("/dev/full", f"{folder}/exit")
+    LocalLaunch().start(folder, ("/bin/sh", "-c", "exit 3"), dict(os.environ), str(tmp_path), os.devnull)
+    until(lambda: not runs.is_alive(folder))
+    assert runs.read_exit(folder) == 3
+
+
 # -- environment --------------------------------------------------------------------------------
 
 OURS = {
