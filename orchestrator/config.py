@@ -210,12 +210,14 @@ def load(root: str) -> Config:
     """The config of a root. Raises InvalidConfig with what, where and what to do."""
     path = os.path.join(root, "config.yaml")
     try:
-        values = parse_mapping(read_bytes(path))
+        values = parse_mapping(read_bytes(os.path.realpath(path)))  # a link is followed: it is its owner's file
         for section in ("agents", "queue", "retry", "limits", "alerts"):
             if section in values and values[section] is None:
                 del values[section]
         return built(Config, values, known_keys(), InvalidConfig)
     except FileNotFoundError:
+        if os.path.islink(path):
+            raise InvalidConfig(f"{path}: is a link to {os.readlink(path)}, which is not there") from None
         return Config()
     except InvalidTask as error:
         text = str(error)

@@ -82,7 +82,7 @@ def _kind(mode: int) -> str:
         stat.S_IFIFO: "a FIFO",
         stat.S_IFSOCK: "a socket",
     }.get(stat.S_IFMT(mode), "a device")
-    return f"is {name}, not a file; put the task itself here"
+    return f"is {name}, not a file; put the file itself here"
 
 
 def _not_a_file(path: str) -> str:

@@ -117,6 +117,18 @@ def test_a_folder_in_place_of_the_file_is_a_mistake_too(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
+def test_a_link_is_followed_and_one_that_leads_nowhere_is_a_mistake(tmp_path: Path) -> None:
+    write(tmp_path / "mine.yaml", "queue: {max_size: 7}\n")
+    link = tmp_path / "config.yaml"
+    link.symlink_to("mine.yaml")
+    assert load(str(tmp_path)).queue.max_size == 7
+    for target, words in (("none.yaml", "is a link to none.yaml, which is not there"), ("config.yaml", "put the file")):
+        link.unlink()
+        link.symlink_to(target)
+        with pytest.raises(InvalidConfig, match=words):
+            load(str(tmp_path))
+
+
 def test_sizes_are_names_with_counts() -> None:
     assert parse_sizes("claude:2, codex,shell:0") == {"claude": 2, "codex": 1, "shell": 0}
     assert parse_sizes("") == {}
