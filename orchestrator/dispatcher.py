@@ -130,7 +130,6 @@ class Dispatcher:
     def _scan(self, wall: float, lived: float) -> None:
         """Look at everything, whatever the events said. Raises OSError."""
         self.hands.look(self.config.limits.grace_seconds, lived)
-        self.keep()
         self.supervisor.add_all(self.recovery.take_up(wall, {live.id for live in self.supervisor}))
         self.intake.is_told = self.watcher.keep()
         self.watch.look(lived)
@@ -218,6 +217,7 @@ class Dispatcher:
             self.intake.reconsider(wall)
         self._wall = wall
         try:
+            self.keep()
             if lived >= self._scan_at:
                 self._scan(wall, lived)
         except OSError as error:  # a folder that cannot be read, or not be made: what runs is watched all the same

@@ -45,6 +45,7 @@ class Hold:
         """Make the lock file anew if it was deleted; whether it was. Raises OSError."""
         if os.path.exists(self._path) and os.stat(self._path).st_ino == self._inode:
             return False
+        files.make_folders(os.path.dirname(self._path))  # and no root that was deleted
         self._take(1.0)
         return True
 
