@@ -80,10 +80,9 @@ class Dispatcher:
         self.intake = Intake(
             queue, config, registry.names(), self.tell, lambda one: self.supervisor.by_task(one) is not None, SLICE
         )
-        self.starter = Starter(
-            queue, registry, context, launch, self.intake, self.supervisor, self.clock, environment, self.tell
-        )
         self.health = Health(f"{queue.own}/heartbeat", queue.tasks, self.tell)
+        rooms = (queue, registry, context, launch, self.intake, self.supervisor, self.clock)
+        self.starter = Starter(*rooms, environment, self.tell, self.health.failed)
         self.verdicts = Verdicts(registry, self.intake, self.tell)
         self.finisher = Finisher(queue, context, registry.worked_at)
         self.watch = Watch(Pull(queue, registry.roster, self.tell))
@@ -261,13 +260,10 @@ class Dispatcher:
             wait()
         except OSError as error:  # what has ended is settled with the next sync
             self.starter.give_back([(one.entry.id, one.slot) for one in claimed], error, wall)
-            self.health.failed(error, lived)
             prepared = []
         else:
             self.finisher.settle()
-        if prepared and (lack := self.starter.launch(prepared, wall)):
-            self.health.failed(lack, lived)
-        elif prepared:
+        if prepared and self.starter.launch(prepared, wall):
             self.health.started()
         self.checklist.changed()
 

@@ -1,8 +1,9 @@
 """Whether this machine has room to start anything; and the dispatcher's heartbeat.
 
-Without room on the disk, descriptors or processes nothing new is started: what runs goes on, what waits keeps its
-place with the reason, and starts by itself once there is room. The reason and the beat are in one small file,
-.orchestrator/heartbeat, whose descriptor is held and whose block is on the disk: both can still be written then.
+Without room on the disk, descriptors or processes, or where the folders let nothing be claimed, nothing new is started:
+what runs goes on, what waits keeps its place with the reason, and starts by itself once that is over. The reason and the
+beat are in one small file, .orchestrator/heartbeat, whose descriptor is held and whose block is on the disk: both can
+still be written then.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from orchestrator.config import LimitsConfig
+from orchestrator.errors import is_lack
 from orchestrator.names import printable
 from orchestrator.reading import parse_mapping, read_bytes
 from orchestrator.runs import utc
@@ -86,8 +88,9 @@ class Health:
             os.utime(self._fd)
 
     def failed(self, error: OSError, lived: float) -> None:
-        """A start failed for lack of room: the next one is an attempt, after a while."""
-        self._lack = error.strerror or str(error)
+        """A claim or a start failed, for lack of room or of a permission: the next one is an attempt, after a while."""
+        what = "no room to start anything" if is_lack(error) else "the disk lets nothing be claimed or started"
+        self._lack = f"{what}: {error.strerror or error}"
         self._wait = min(2 * self._wait or 1.0, MOST_SECONDS)
         self._again_at = lived + self._wait
 
@@ -107,7 +110,7 @@ class Health:
         reason = self._reason
         room = not reason and lived >= self._again_at
         if not reason and self._lack:
-            reason = f"no room to start anything: {self._lack}; tried again and again"
+            reason = f"{self._lack}; tried again and again"
         if not reason and down and (self.halted.startswith(NOBODY) if busy else waits):
             reason = NOBODY + down
         if bool(reason) != bool(self.halted):
@@ -138,6 +141,8 @@ class Health:
 
     def patience(self, lived: float) -> float:
         """Seconds until there is something to be done here."""
+        if self._lack and not self.halted:  # a start has just failed: it is told at once
+            return 0.0
         due = [self._beat_at, *([self._again_at] if self._again_at > lived else [])]
         return max(0.0, min(due) - lived) if self._fd >= 0 else 3600.0
 

@@ -25,6 +25,7 @@ from orchestrator.waiting import Entry, stamp_of
 BAD_LIMIT = 3  # of those that are to be put aside, in one go: then what waits has its turn
 AHEAD = 4  # tasks that are read again for a claim at the same time, where that takes long
 EDITS_SECONDS = 60.0  # between two looks at each file that waits, where that is not cheap, or events tell of changes
+UNMOVED_SECONDS = 10.0  # before a file that cannot be moved is claimed again
 SILENT = "its disk does not answer; the others go on, and it is taken up when that does, if it is not moved away"
 FEW = 20  # files that are read at once, in whatever order they came; of more the most urgent first
 
@@ -144,6 +145,11 @@ class Intake(Arrivals):
         self.waiting.take(entry.id)
         self._unsettled[entry.name] = now
         return None
+
+    def cannot_claim(self, entry: Entry, why: str, now: float) -> None:
+        """This file cannot be moved, and others can: they go first, and `status` names it."""
+        self._is_silent("error", entry.name, f"cannot be claimed: {why}", entry.id)
+        self.waiting.postpone(entry.id, now + UNMOVED_SECONDS, now)
 
     def asks_enough(self, now: float) -> bool:
         """Whether so many are read again for a claim that the next ones can wait for that."""

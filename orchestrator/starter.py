@@ -6,6 +6,7 @@ pending/ and it would run twice.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -31,6 +32,8 @@ from orchestrator.states import Outcome, State
 from orchestrator.supervisor import Supervisor
 from orchestrator.task import Task
 from orchestrator.waiting import Entry
+
+UNMOVED = 3  # files in one turn that cannot be moved though others may be: then it is tried again later
 
 
 class Claim(NamedTuple):
@@ -67,6 +70,7 @@ class Starter:
         clock: Clock,
         environment: Mapping[str, str],
         tell: Callable[..., None],
+        failed: Callable[[OSError, float], None],
     ) -> None:
         self.queue = queue
         self.registry = registry
@@ -77,6 +81,7 @@ class Starter:
         self._launch = launch
         self._environment = environment
         self._tell = tell
+        self._failed = failed  # this machine does not let us start anything now; at this lived second
         self._router = CapabilityRouter()
         self._stranded: dict[str, str] = {}  # task → slot: claimed by us, and nobody has it
         self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], Mapping[str, str]] = {}
@@ -84,6 +89,7 @@ class Starter:
     def claim(self, wall: float) -> list[Claim]:
         """Claim all that may start now; durable, with the notes of who has them, after the queue's `sync`."""
         claimed: list[Claim] = []
+        unmoved = 0
         self._release_stranded()
         waiting, route = self.intake.waiting, self._router
         waiting.wake(wall)
@@ -107,9 +113,15 @@ class Starter:
                 self.intake.look([entry.name], wall)
                 continue
             except OSError as error:
+                unmoved += 1
+                if error.errno in (errno.EACCES, errno.EPERM) and unmoved < UNMOVED and self._may_move():
+                    self.intake.cannot_claim(entry, f"{error.strerror}; tried again", wall)
+                    continue
                 self._tell("error", entry.id, f"cannot be claimed: {error.strerror}; tried again")
+                self._failed(error, self.clock.lived())
                 break
             waiting.take(entry.id)
+            self.intake.silent.pop(entry.name, None)
             self.intake.catch_up(entry, wall)
             route.took(agent, slot)
             one = Claim(entry, agent, slot, content)
@@ -122,10 +134,16 @@ class Starter:
             claimed.append(one)
         return claimed
 
+    def _may_move(self) -> bool:
+        """Whether the folders let files go and come: then it is that one file that cannot be moved."""
+        folders = (f"{self.queue.tasks}/{state}" for state in (State.PENDING, State.ASSIGNED))
+        return all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
+
     def give_back(self, claimed: Sequence[tuple[str, str]], error: OSError, wall: float) -> None:
         """There is no room to start these, (task, slot) each: nobody has them, and no attempt is lost."""
         self._stranded.update(claimed)  # back to pending, now or as soon as that works
         self._tell("error", "", f"{counted(claimed, 'task')} cannot be started: {error.strerror}; tried again")
+        self._failed(error, self.clock.lived())
         self._release_stranded()
         self.intake.look([f"{task_id}.yaml" for task_id, _ in claimed], wall)
 
@@ -188,8 +206,8 @@ class Starter:
         }
         return Prepared(live, invocation.argv, env, f"{live.folder}/prompt.md" if invocation.stdin else os.devnull)
 
-    def launch(self, prepared: Sequence[Prepared], wall: float) -> OSError | None:
-        """Start them. Their claims are durable. For what there is no room, it is given back; what was lacking."""
+    def launch(self, prepared: Sequence[Prepared], wall: float) -> bool:
+        """Start them; whether all were. Their claims are durable. For what there is no room, it is given back."""
         for place, one in enumerate(prepared):
             live = one.live
             try:
@@ -198,14 +216,14 @@ class Starter:
                 live.not_started = one.failed or self._spawn(one)
             except OSError as error:
                 self.give_back([(left.live.id, left.live.slot) for left in prepared[place:]], error, wall)
-                return error
+                return False
             self.supervisor.add(live)
             said = f"run {live.number} on {live.slot} ({live.agent})"
             who = {"run": live.number, "agent_id": live.slot, "agent_type": live.agent}
             self._tell("claimed", live.id, said, **who)
             if live.not_started is None:
                 self._tell("started", live.id, f"{said}: {live.task.title}", **who)
-        return None
+        return True
 
     def _spawn(self, one: Prepared) -> tuple[Outcome, str] | None:
         """Raises OSError if this machine has no room for it."""

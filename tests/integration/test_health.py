@@ -407,7 +407,7 @@ def test_without_processes_tasks_wait_and_start_when_there_are_some(another_user
 
 # A dispatcher to which permissions apply, whoever starts it: without root's right to pass over them.
 POWERLESS = (
-    "import ctypes, sys; [ctypes.CDLL(None).prctl(24, right) for right in (1, 2)]; "
+    "import ctypes, sys; [ctypes.CDLL(None).prctl(24, right) for right in (1, 2, 3)]; "
     "from orchestrator.cli import main; sys.argv = ['orchestrate', 'start']; sys.exit(main())"
 )
 
@@ -429,3 +429,28 @@ def test_a_folder_that_nobody_may_look_into_ends_no_run(root: Driver) -> None:
     root.go()
     root.reach("completed", "a", "b", "c", "d")
     assert root.count("a") == 1
+
+
+def test_what_cannot_be_claimed_waits_with_that_reason_and_is_claimed_when_it_can_be(root: Driver) -> None:
+    pending, assigned = root.root / "tasks/pending", root.root / "tasks/assigned"
+    assigned.mkdir(exist_ok=True)
+    assigned.chmod(0o555)
+    foreign = root.drop("foreign", "@say well", priority="high")
+    root.drop("a", "@say well")
+    try:
+        subprocess.run([sys.executable, "-c", POWERLESS], cwd=root.root, env=root.environment, check=True, timeout=60)
+        until(lambda: "lets nothing be claimed or started: Permission denied" in why(root, "a"), what=lambda: root.log)
+        assert root.json("status")["halted"].endswith("Permission denied; tried again and again")
+        if os.geteuid() == 0:  # in a folder like /tmp nobody moves what another put there
+            os.chown(foreign, 54321, -1)  # to be claimed first
+            os.chown(pending, 54321, -1)
+            pending.chmod(0o1777)
+    finally:
+        assigned.chmod(0o755)
+    root.reach("completed", "a")
+    if os.geteuid() == 0:
+        assert root.places("foreign") == ["pending"]
+        assert "foreign.yaml: cannot be claimed: Operation not permitted" in root.json("status")["unread"]
+        root.drop("foreign", "@say well", "# it is ours now")
+    root.reach("completed", "foreign")
+    until(lambda: root.json("status")["halted"] is root.json("status")["unread"] is None)
