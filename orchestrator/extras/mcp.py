@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-import anyio
-import anyio.to_thread
 from pydantic import create_model
 
 from orchestrator import __version__
@@ -29,6 +27,8 @@ from orchestrator.extras.mcp_working import Tools
 from orchestrator.names import nearest, printable
 
 try:
+    import anyio
+    import anyio.to_thread
     from mcp.server.lowlevel.helper_types import ReadResourceContents
     from mcp.server.mcpserver import Context, MCPServer
     from mcp.server.mcpserver.exceptions import ToolError

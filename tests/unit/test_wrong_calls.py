@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator import AgentRegistry, TaskQueue
+from orchestrator import AgentRegistry, TaskQueue, extras
 from orchestrator.cli import main
 from orchestrator.errors import OrchestrateError
 
@@ -166,3 +167,16 @@ def test_a_folder_in_the_place_of_a_file_is_named(
     words = ("complete", "task_001", "--agent", "researcher", "--run", "1", "--result", "x")
     assert typed(tmp_path, monkeypatch, *words) == 1
     assert "1/output.md: Is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["mcp", "mcp --tools", "mcp --http 0"])
+def test_without_the_extra_it_is_said_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    for name in ("anyio", "mcp", "mcp_types"):  # as where none of what the extra brings is there
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "orchestrator.extras.mcp", raising=False)
+    monkeypatch.delattr(extras, "mcp", raising=False)
+    assert typed(tmp_path, monkeypatch, *words.split()) == 1
+    assert capsys.readouterr().err.endswith("2.3 or newer: pip install 'orchestrate-agents[mcp]'\n")
