@@ -212,7 +212,8 @@ class Spool(Adding):
         if state is None:
             few = sum(len(self.names(state)) for state in State) < HINT_LIMIT
             everywhere = [one for state in State if few for one in self.ids(state)]
-            raise NotFound(f"{printable(task_id)}: no such task{nearest(task_id, everywhere)}")
+            like = f"; tasks/rejected/{task_id}.yaml is none" if task_id in everywhere else nearest(task_id, everywhere)
+            raise NotFound(f"{printable(task_id) or repr(task_id)}: no such task{like}")
         return state
 
     def mark(self, task_id: str, word: str, note: str = "") -> None:
@@ -232,6 +233,8 @@ class Spool(Adding):
         state = self.require(task_id)
         if state is State.COMPLETED:
             raise Refused(f"{task_id}: is completed; a finished result never changes. Add a new task instead")
+        if state is not State.PENDING and plain.is_there(self.path(State.COMPLETED, task_id)):
+            raise Refused(f"{task_id}: is in tasks/completed/, too; 'orchestrate doctor --repair' keeps one of them")
         if state is State.ASSIGNED:
             raise Refused(f"{task_id}: is running; 'orchestrate cancel {task_id}' ends it first")
         mine, other = self.path(state, task_id), self.path(State.PENDING, task_id)

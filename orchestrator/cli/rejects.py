@@ -35,7 +35,7 @@ def find(places: Places, task_id: str) -> tuple[str, str] | None:
     """(file, reason) of what was rejected under this id or file name, the last one; None if nothing was. What bears the
     name is looked for first; only if nothing does, the files are read."""
     folder = f"{places.tasks}/{State.REJECTED}"
-    everything = places.names(State.REJECTED)
+    everything = places.names(State.REJECTED) if task_id else []
     return _last(places, _by_word(everything).get(task_id, ())) or _last(
         places, [name for name in everything if _has_reason(name) and ids.stated_by(f"{folder}/{name}") == task_id]
     )
@@ -55,7 +55,7 @@ def _by_word(everything: Iterable[str]) -> dict[str, list[str]]:
     """A file's name, and what stands before its ending → the names."""
     found: dict[str, list[str]] = {}
     for name in filter(_has_reason, everything):
-        for word in {name, name.rpartition(".")[0]}:
+        for word in {name, name.rpartition(".")[0] or name}:
             found.setdefault(word, []).append(name)
     return found
 

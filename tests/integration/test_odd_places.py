@@ -109,3 +109,20 @@ def test_two_states_in_one_folder_or_in_none_are_refused_by_name(root: Driver) -
         assigned.unlink()
     os.mkfifo(assigned)
     assert f"{assigned}: is no folder" in root.run("start").stderr
+
+
+def test_what_is_asked_for_by_an_odd_name_is_answered_and_not_something_else(root: Driver) -> None:
+    for state in ("failed", "completed"):
+        root.drop("dup", folder=state)
+    refused = root.run("retry", "dup")
+    assert refused.returncode == 1 and "is in tasks/completed/, too" in refused.stderr
+    assert root.places("dup") == ["completed", "failed"]
+    rejected = root.root / "tasks/rejected"
+    (rejected / "alone.yaml").write_text("x\n")
+    (rejected / "folder").mkdir()
+    (rejected / "folder.reason.txt").write_text("why\n")
+    assert root.run("show", "alone").stderr == "orchestrate: alone: no such task; tasks/rejected/alone.yaml is none\n"
+    assert "'': no such task" in root.run("show", "").stderr
+    root.drop("accents", "é" * 100)
+    assert "?" * 100 in root.ok("show", "accents", PYTHONIOENCODING="ascii")
+    assert "\\xe9" * 100 in root.ok("show", "accents", PYTHONIOENCODING="ascii:backslashreplace")
