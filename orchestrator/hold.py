@@ -43,8 +43,11 @@ class Hold:
 
     def keep(self) -> bool:
         """Make the lock file anew if it was deleted; whether it was. Raises OSError."""
-        if os.path.exists(self._path) and os.stat(self._path).st_ino == self._inode:
-            return False
+        try:
+            if os.stat(self._path).st_ino == self._inode:
+                return False
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         files.make_folders(os.path.dirname(self._path))  # and no root that was deleted
         self._take(1.0)
         return True

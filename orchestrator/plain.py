@@ -99,9 +99,15 @@ def is_plain(path: str) -> bool:
         return False
 
 
-def is_folder(path: str) -> bool:
-    """Whether a folder lies there; a link to one is none. Raises OSError if that cannot be told now."""
-    return is_there(path) and stat.S_ISDIR(os.lstat(path).st_mode)
+def is_folder(path: str) -> bool | None:
+    """Whether what lies there is a folder (a link to one is none); None if nothing does. Raises OSError if that cannot be
+    told now."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError as error:
+        if error.errno not in _NOTHING:
+            raise
+        return None
 
 
 def aside(path: str, files_too: bool = False) -> None:

@@ -90,19 +90,22 @@ class Spool(Adding):
 
     def make_run_folder(self, task_id: str, number: int) -> bool:
         """A run's folder, and those it lies in; whether a link was in its place (`unlink_run`)."""
-        was_linked = self.unlink_run(task_id, number)
         path = self.run_folder(task_id, number)
+        above = os.path.dirname(path)
+        if plain.is_folder(above) and plain.is_folder(path):
+            return False
+        was_linked = self.unlink_run(task_id, number)
         try:
-            files.make_folders(os.path.dirname(path), path)
+            files.make_folders(above, path)
         except FileNotFoundError:
-            files.make_folders(self.runs, os.path.dirname(path), path)
+            files.make_folders(self.runs, above, path)
         return was_linked
 
     def unlink_run(self, task_id: str, number: int) -> bool:
         """What was put in the place of a run's folder, or of its task's, and is none, gets another name: nothing is
         written where a link leads. Whether something was."""
         path = self.run_folder(task_id, number)
-        found = [one for one in (os.path.dirname(path), path) if not plain.is_folder(one) and plain.is_there(one)]
+        found = [one for one in (os.path.dirname(path), path) if plain.is_folder(one) is False]
         for one in found:
             plain.aside(one, files_too=True)
         return bool(found)
