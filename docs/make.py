@@ -23,13 +23,16 @@ INTRODUCTION = """\
 What `--help` says. All that only look work with no dispatcher running.
 
 **Exit codes.** 0 well; 1 the queue says no, or something did not end well; 2 the command line is wrong (an
-option that there is not, a value that cannot be); 3 a fault of ours, with a report to send; 124 the time of `wait --timeout` is over; 130 interrupted.
+option that there is not, a value that cannot be); 3 a fault of ours, with a report to send; 124 the time of `wait
+--timeout` is over; 130 interrupted (but `events -f`, which ends so: 0); 141 whoever read the output has gone (`| head`).
 
 **With `--json`** standard output is one JSON document, whatever happens. What went wrong as a whole is
-`{"error": "…"}`; the same line is on standard error, and the exit code is what it always is. `add --file`, `cancel` and
-`retry` print a list with an object for each task, which has an `error` if that one was refused; `add` prints one object,
-and with `--wait` its `state` and `reason` at the end, too. (`status --watch --json` is one document a line, every two
-seconds; `events -f --json` one a line for each event.)
+`{"error": "…"}`; the same line is on standard error, and the exit code is what it always is. `cancel` and `retry` print a
+list with an object for each task, which has an `error` if that one was refused. `add --file` prints a list of what was
+added; all files are read and checked first, so that one that is wrong is an error as a whole, and adds nothing. If a
+later one is refused after that (its id is taken, the queue is full), the list ends with an `error`. `add` prints one
+object, and with `--wait` its `state` and `reason` at the end, too. (`status --watch --json` is one document a line,
+every two seconds; `events -f --json` one a line for each event.)
 
 **While config.yaml is broken** all that look, add, cancel and wait go on with its last good version, and say so in one
 line on standard error; `start`, `validate` and `doctor` say what is wrong, and end with 1."""

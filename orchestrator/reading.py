@@ -114,3 +114,10 @@ def line_of(content: bytes, key: str) -> str:
     word = rf"""["']?{re.escape(key)}["']?\s*:"""
     match = re.search(rf"^{word}", text, re.MULTILINE) or re.search(rf"[{{,]\s*{word}", text)
     return f"line {text.count(chr(10), 0, match.end()) + 1}: " if match else ""
+
+
+def typed(content: bytes, key: str) -> str:
+    """The word behind a key of the outermost mapping, as it was typed; "" if it is none, or on no line of its own."""
+    text = content.decode("utf-8-sig", "replace")
+    match = re.search(rf"^{re.escape(key)}:[ \t]*([\w.+-]{{1,40}})[ \t]*(?:[ \t]#.*)?\r?$", text, re.MULTILINE)
+    return match[1] if match else ""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 from orchestrator.errors import InvalidTask
 from orchestrator.names import PRIORITIES, id_from_stem, id_problem, natural, nearest, path_problem, printable, title_of
-from orchestrator.reading import line_of, parse_mapping
+from orchestrator.reading import line_of, parse_mapping, typed
 from orchestrator.rules import Rule, built, stated
 from orchestrator.states import Priority
 from orchestrator.writing import Value, to_yaml
@@ -188,7 +188,8 @@ def _of(values: dict[str, Any], stem: str, content: bytes) -> Task:
         if not values["id"]:
             raise InvalidTask(f"its name {printable(stem)!r} gives no id; add a line 'id: task_name'")
     if not isinstance(values["id"], str):
-        raise InvalidTask(f'id: write it in quotes: id: "{printable(str(values["id"]), 40)}"')
+        text = typed(content, "id") or printable(str(values["id"]), 40)  # 007 is not 7
+        raise InvalidTask(f'id: write it in quotes: id: "{text}"')
     for key in values:
         if key not in FIELDS:
             raise InvalidTask(

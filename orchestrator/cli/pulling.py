@@ -67,7 +67,7 @@ def worker(
 def register(
     agent_id: WorkerId,
     capability: Annotated[list[str] | None, typer.Option("--capability", help="What it can do.")] = None,
-    most: Annotated[int, typer.Option("--max", metavar="N", help="Tasks at once.")] = 1,
+    most: Annotated[int, typer.Option("--max", metavar="N", help="Tasks at once.", min=1)] = 1,
     kind: Annotated[str, typer.Option("--type", help="A word for all of its kind.")] = "worker",
     replace: Annotated[
         bool, typer.Option("--replace", help="One of that id is gone; what it has waits again.")

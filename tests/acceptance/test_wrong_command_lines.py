@@ -74,6 +74,7 @@ USAGE = [  # exit code 2: the command line itself is wrong
     ("cancel",),
     ("tasks", "--limit", "many"),
     ("wait", "--timeout", "-1"),
+    ("register", "w", "--max", "0"),
     ("stop", "--leave", "--now"),
     ("add", "--stdin", "--edit"),
     ("add", "text", "--file", "good.yaml"),
@@ -111,7 +112,7 @@ def test_each_mistake_is_one_line_that_says_what_to_do_and_adds_nothing(queue: D
 def test_with_json_each_mistake_is_one_document_on_stdout_too(queue: Driver) -> None:
     for words in (
         ("add",),  # through the lane
-        ("add", "--file", "bad.yaml"),
+        ("add", "--file", "good.yaml", "--file", "bad.yaml"),
         ("show", "nothing"),
         ("tasks", "--status", "done"),
         ("add", "text", "--stdin"),  # wrong usage
