@@ -8,6 +8,11 @@ import signal
 
 from integration.driver import Driver, living, until
 
+from orchestrator import app, locks
+from orchestrator.config import load
+from orchestrator.hold import Hold
+from orchestrator.watcher import Bell
+
 
 def take_away(root: Driver, folder: str) -> None:
     """Delete a folder though somebody writes in it."""
@@ -90,6 +95,24 @@ def test_the_right_to_dispatch_outlives_its_lock_file(root: Driver) -> None:
     assert list((root.root / ".orchestrator/events").glob("*.jsonl"))
     root.ok("stop")
     until(lambda: not living(pid))
+
+
+def test_who_dispatches_is_said_again_with_the_next_turn_also_if_no_look_is_due(root: Driver) -> None:
+    lock, bell = Hold(str(root.root)), Bell()
+    dispatcher = app.build(str(root.root), load(str(root.root)), {}, bell, [], False)
+    kept: list[bool] = []
+    dispatcher.keep = lambda: kept.append(lock.keep())
+    dispatcher.recover()
+    try:
+        dispatcher.turn()
+        dispatcher._scan_at = float("inf")
+        take_away(root, ".orchestrator")
+        dispatcher.turn()
+        assert kept == [False, True] and locks.is_locked(str(root.root / ".orchestrator/dispatcher.lock"))
+    finally:
+        dispatcher.watcher.stop()
+        bell.close()
+        lock.release()
 
 
 def test_a_deleted_root_is_not_made_again_and_its_dispatcher_goes(root: Driver) -> None:
