@@ -448,7 +448,6 @@ def test_what_is_refused_over_the_shell_is_one_line_and_changes_nothing(driver: 
     driver.ok("poll", "me", "--claim")
     for words, said in [
         (("register", "me"), "a worker of that id was heard of"),
-        (("register", "other", "--max", "0"), "a whole number of 1 or more, not 0"),
         (("poll", "mee"), "did you mean 'me'?"),
         (("poll", "me", "--claim"), "me: has a already (max_concurrent_tasks: 1)"),
         (("complete", "a", "--agent", "me", "--run", "2"), "run 2 of a is not me's: me has it now, as run 1"),
