@@ -45,6 +45,7 @@ class Stamps:
 def latency(place: Place, quick: bool) -> list[Figure]:
     """From the rename or the close of a dropped file to the first instruction of its script."""
     root = place.root(slots=4)
+    os.sync()  # what the row before has left is not written beside this one
     place.start(root)
     try:
         took = drop(place, root, 60 if quick else 200)
