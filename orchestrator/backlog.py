@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 SLICE = 0.002  # seconds: of reading what lies in pending/, in one turn
-SLICE_BESIDE = 0.000_25  # the same while something runs, whose end nobody shall wait to see
+SLICE_BESIDE = 0.000_05  # the same while something runs, whose end nobody shall wait to see
 GLANCES = 0.003  # of glancing at what has just come, in any turn: an urgent one may be among it
 FIRST_SLICE = 0.3  # the same at a start: as much as is there in most cases, so that the most urgent starts first
 
